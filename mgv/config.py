@@ -1,0 +1,130 @@
+"""Config: params.yaml as frozen, checked sections. A wrong key or type is named in the error.
+
+A stage's word names its section. A part is chosen by `name` (which code) and `pretrained` (which weights):
+`starter` is the embedded default, `random` a tiny seeded part for tests, anything else a folder or a hub id.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from mgv.errors import ConfigError
+
+_STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class PartParams:
+    """A part: its code by name, its weights by `pretrained`."""
+
+    name: str
+    pretrained: str = "starter"
+    """`starter`, `random`, a folder, or a hub id."""
+    device: str = "auto"
+    """`auto` takes CUDA, then MPS, then the CPU."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class TranscriberParams(PartParams):
+    """A speech recogniser."""
+
+    name: str = "whisper"
+    language: str | None = None
+    """Spoken language as a code such as `en`; None lets the recogniser decide (tiny.en knows only English)."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class MaterializeParams:
+    """What is computed of every video, and with what."""
+
+    store: str = "data/library"
+    """Where LanceDB keeps the tables: a folder (relative to the workspace) or an object-store URI."""
+    reader: Literal["auto", "decord", "pyav"] = "auto"
+    frame_interval_s: float = Field(default=1.0, gt=0)
+    """A frame is taken in the middle of every such interval."""
+    frame_size_px: int = Field(default=288, ge=32)
+    """Frames are decoded with this short side; the frame embedder resizes further."""
+    batch_size: int = Field(default=32, ge=1)
+    thumbnail_px: int = Field(default=160, ge=16)
+    """Long side of the stored JPEG."""
+    segment_length_s: float = Field(default=8.0, gt=0)
+    """Cues are joined into segments up to this length; a longer cue is cut at its words."""
+    index_min_rows: int = Field(default=200_000, ge=256)
+    """From this many rows on, vectors get an approximate index; below it search is flat and exact."""
+    frame_embedder: PartParams = Field(default_factory=lambda: PartParams(name="conse"))
+    text_embedder: PartParams = Field(default_factory=lambda: PartParams(name="sentence"))
+    transcriber: TranscriberParams = Field(default_factory=TranscriberParams)
+    ocr: PartParams = Field(default_factory=lambda: PartParams(name="none"))
+    """On-screen text: `none` or `rapidocr` (extra `ocr`)."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class ChannelWeights:
+    """How much each channel counts when ranks are fused."""
+
+    frames: float = Field(default=1.0, ge=0)
+    segments: float = Field(default=1.0, ge=0)
+    text: float = Field(default=1.0, ge=0)
+    screen: float = Field(default=1.0, ge=0)
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class SearchParams:
+    """How moments are found and ranked."""
+
+    limit: int = Field(default=5, ge=1)
+    candidates: int = Field(default=100, ge=1)
+    """Rows that each channel may give."""
+    rrf_k: float = Field(default=20.0, gt=0)
+    """Reciprocal rank fusion: a hit of rank r counts 1 / (rrf_k + r)."""
+    merge_gap_s: float = Field(default=2.0, ge=0)
+    """Hits of one video closer than this become one moment."""
+    moment_length_s: float = Field(default=20.0, gt=0)
+    """No moment grows longer than this."""
+    weights: ChannelWeights = Field(default_factory=ChannelWeights)
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class AnswererParams(PartParams):
+    """The part that turns evidence into an answer."""
+
+    name: str = "text"
+    max_new_tokens: int = Field(default=64, ge=1)
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class AskParams:
+    """How a question is answered."""
+
+    moments: int = Field(default=4, ge=1)
+    """How many moments the answerer reads."""
+    answerer: AnswererParams = Field(default_factory=AnswererParams)
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Params:
+    """All of params.yaml."""
+
+    materialize: MaterializeParams = Field(default_factory=MaterializeParams)
+    search: SearchParams = Field(default_factory=SearchParams)
+    ask: AskParams = Field(default_factory=AskParams)
+
+
+def load_params(path: Path) -> Params:
+    """Read and check params.yaml. Raises ConfigError naming the key at fault."""
+    try:
+        raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: not found; a workspace has one (make one with `mgv init DIR`)") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+    try:
+        return TypeAdapter(Params).validate_python({} if raw is None else raw)
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, e['loc'])) or 'top level'}: {e['msg']}" for e in error.errors()]
+        raise ConfigError(f"{path}: " + "; ".join(faults)) from error

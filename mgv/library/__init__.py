@@ -1,0 +1,1 @@
+"""Library: LanceDB tables, DVC-versioned raw videos, incremental materialisation, hybrid search."""

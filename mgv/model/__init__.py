@@ -1,0 +1,1 @@
+"""Model: the language side; and the video language model with its connectors."""

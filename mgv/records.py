@@ -1,0 +1,103 @@
+"""Records: the plain values that cross borders between modules.
+
+Times are seconds on the video's own clock (the presentation time stamps of its frames), so a video
+that starts at 7.0 s has its first frame at 7.0. Ids come from content: `video_id` is the SHA-256 of the file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Video:
+    """A video file's facts, as probed."""
+
+    video_id: str
+    """SHA-256 of the file's bytes, hex."""
+    name: str
+    """File name inside the library, for example `talk.mp4`."""
+    start_s: float
+    """Time of the first frame."""
+    duration_s: float
+    """Time from the first frame's start to the last frame's end."""
+    width: int
+    """Pixels as shown: after rotation, before scaling to square pixels."""
+    height: int
+    frame_rate: float
+    """Average frames per second."""
+    video_codec: str
+    audio_codec: str | None
+    """None when there is no sound track."""
+    size_bytes: int
+
+    @property
+    def end_s(self) -> float:
+        """Time of the end of the last frame."""
+        return self.start_s + self.duration_s
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cue:
+    """One subtitle: words and when they are said."""
+
+    start_s: float
+    end_s: float
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Segment:
+    """A short stretch of speech, the unit of subtitle search: one or more cues."""
+
+    start_s: float
+    end_s: float
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Label:
+    """A name that a classifier gives a frame, with its probability."""
+
+    name: str
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Moment:
+    """A ranked stretch of one video."""
+
+    video: str
+    """File name."""
+    video_id: str
+    start_s: float
+    end_s: float
+    score: float
+    """Fused score in (0, 1]: comparable within one query, not between queries."""
+    channels: tuple[str, ...]
+    """Which channels found it: `frames`, `segments`, `text`, `screen`."""
+    text: str
+    """The words said in it, empty when none."""
+    labels: tuple[str, ...] = ()
+    """What its frames show, by the frame embedder, likeliest first."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Citation:
+    """The moment that a bracketed number of an answer stands for."""
+
+    number: int
+    video: str
+    video_id: str
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """An answer and what it rests on. `text` is None when nothing in the library answers the question."""
+
+    question: str
+    text: str | None
+    citations: tuple[Citation, ...]
+    moments: tuple[Moment, ...]
