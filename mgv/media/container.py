@@ -6,13 +6,18 @@ import json
 import logging
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Stream
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -43,7 +48,7 @@ def shown(path: Path) -> str:
 
 
 def check_file(path: Path) -> int:
-    """The size in bytes of a readable, ordinary, non-empty file. Raises MediaError saying why not; never blocks."""
+    """The size in bytes of a readable, non-empty, ordinary file. Raises MediaError if it is none; never blocks."""
     try:
         facts = path.stat()
     except FileNotFoundError as error:
@@ -92,12 +97,12 @@ def open_container(path: Path) -> InputContainer:
     """
     check_file(path)
     try:
-        container = av.open(
+        container: InputContainer = av.open(
             f"file:{path.absolute()}", metadata_errors="replace", options={"protocol_whitelist": "file"}
         )
     except DECODE_ERRORS as error:
         raise MediaError(
-            f"{shown(path)}: not a readable video ({one_line(error)}), expected a video file with its header; "
+            f"{shown(path)}: not a readable video ({one_line(error)}), expected a video with its header; "
             "it may be cut short, damaged or of another kind: copy or download it again"
         ) from error
     for name in container.format.name.split(","):
@@ -109,7 +114,7 @@ def open_container(path: Path) -> InputContainer:
 
 
 def video_stream(container: InputContainer, path: Path) -> VideoStream:
-    """The video track that a player shows: FFmpeg's best that is no cover picture. Raises MediaError if none."""
+    """The video track that a player shows: FFmpeg's best that is no cover picture. Raises MediaError without."""
     cover = av.stream.Disposition.attached_pic
     tracks = [track for track in container.streams.video if not track.disposition & cover]
     best = container.streams.best("video")
@@ -127,61 +132,96 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FrameIndex:
-    """When each frame of a video begins, from its packets, in presentation order; P packets."""
+    """When each frame of a video begins and what it takes to decode it, from its packets; P packets, P frames."""
 
     pts: NDArray[np.int64]
-    """[P] presentation times in units of time_base_s."""
+    """[P] presentation times of the frames in order, in units of time_base_s."""
+    packet_of: NDArray[np.int64]
+    """[P] the packet of each frame, as its place in the file."""
     is_key: NDArray[np.bool_]
-    """[P] whether decoding can begin there."""
+    """[P] by place in the file: whether decoding can begin with the packet."""
     time_base_s: float
     end_s: float
     """End of the last frame."""
-    is_exact: bool
-    """Every packet has a presentation time of its own and the first is a key frame."""
+    has_own_times: bool
+    """Every packet has a presentation time of its own."""
+    has_closed_gops: bool
+    """The first packet is a key frame, and none shows a frame from before the key frame it follows."""
 
     @property
     def times_s(self) -> NDArray[np.float64]:
         """[P] presentation times in seconds on the video's own clock."""
-        return self.pts * self.time_base_s
+        return np.multiply(self.pts, self.time_base_s, dtype=np.float64)
 
     def frame_at(self, time_s: float) -> int:
         """The frame on screen at an instant: the last that begins at or before it; the first if none does."""
-        tick = int(np.floor(time_s / self.time_base_s + 1e-6))
+        tick = np.floor(time_s / self.time_base_s + 1e-6)
         return max(int(np.searchsorted(self.pts, tick, side="right")) - 1, 0)
+
+    def packets_for(self, frames: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """[P] by place in the file: whether a packet must be decoded to see any of some frames.
+
+        From the key frame before a frame's packet up to that packet; where the frame is shown before that key
+        frame (an open group of pictures), from the key frame before. Gaps too short to be worth a jump are filled.
+        """
+        keys = np.flatnonzero(self.is_key)
+        needed = np.zeros(len(self.pts), dtype=np.bool_)
+        frame_of = np.argsort(self.packet_of)
+        for frame in np.unique(frames):
+            packet = self.packet_of[frame]
+            group = int(np.searchsorted(keys, packet, side="right")) - 1
+            if group >= 0 and frame < frame_of[keys[group]]:
+                group -= 1
+            needed[keys[group] if group >= 0 else 0 : packet + 1] = True
+        at = np.flatnonzero(needed)
+        for before, after in pairwise(at.tolist()):
+            if 1 < after - before <= _SHORT_GAP:
+                needed[before:after] = True
+        return needed
+
+
+_SHORT_GAP = 8
+"""Packets; fewer are decoded rather than jumped over, which would empty the decoder's threads."""
 
 
 def read_index(container: InputContainer, stream: VideoStream) -> FrameIndex | None:
     """Walk the packets without decoding them, as far as the file goes; None when there is none."""
-    pts: list[int] = []
+    raw_pts: list[int] = []
     keys: list[bool] = []
-    num_guessed, last_duration = 0, 0
-    try:
-        for packet in container.demux(stream):
-            if packet.size == 0 or packet.is_discard:
-                num_guessed += packet.dts is not None
-                continue
-            moment = packet.pts if packet.pts is not None else packet.dts
-            if moment is None:
-                num_guessed += 1
-                continue
-            num_guessed += packet.pts is None
-            pts.append(moment)
-            keys.append(packet.is_keyframe)
-            last_duration = packet.duration or last_duration
-    except DECODE_ERRORS as error:
-        logger.info("%s: packets end early: %s", container.name, one_line(error))
-    if not pts:
+    has_own_times = True
+    last_duration = 0
+    for packet in packets(container, stream):
+        moment = packet.pts if packet.pts is not None else packet.dts
+        has_own_times &= packet.pts is not None and not packet.is_discard
+        if moment is None:
+            moment = raw_pts[-1] + (last_duration or 1) if raw_pts else 0
+        raw_pts.append(moment)
+        keys.append(packet.is_keyframe)
+        last_duration = packet.duration or last_duration
+    if not raw_pts:
         return None
-    order = np.argsort(np.asarray(pts, dtype=np.int64), kind="stable")
-    ticks = np.asarray(pts, dtype=np.int64)[order]
-    is_key = np.asarray(keys, dtype=np.bool_)[order]
-    assert stream.time_base is not None
-    mean_duration = int((ticks[-1] - ticks[0]) / (len(ticks) - 1)) if len(ticks) > 1 else 0
-    time_base_s = float(stream.time_base)
+    unordered, is_key = np.asarray(raw_pts, dtype=np.int64), np.asarray(keys, dtype=np.bool_)
+    packet_of = np.argsort(unordered, kind="stable")
+    pts = unordered[packet_of]
+    mean_duration = int(pts[-1] - pts[0]) // max(len(pts) - 1, 1)
+    since_key = np.maximum.accumulate(np.where(is_key, unordered, np.iinfo(np.int64).min))
+    time_base_s = ticks_s(1, stream.time_base)
     return FrameIndex(
-        pts=ticks,
+        pts=pts,
+        packet_of=packet_of,
         is_key=is_key,
         time_base_s=time_base_s,
-        end_s=float(ticks[-1] + (last_duration or mean_duration)) * time_base_s,
-        is_exact=num_guessed == 0 and bool(is_key[0]) and bool(np.all(np.diff(ticks) > 0)),
+        end_s=float(pts[-1] + (last_duration or mean_duration)) * time_base_s,
+        has_own_times=has_own_times and bool(np.all(np.diff(pts) > 0)),
+        has_closed_gops=bool(is_key[0]) and bool(np.all(unordered >= since_key)),
     )
+
+
+def packets(container: InputContainer, stream: Stream) -> Iterator[Packet[Any]]:
+    """The packets of a track that hold anything, to where the file ends or breaks off."""
+    try:
+        for packet in container.demux(stream):
+            if packet.size > 0:  # an empty one would tell the decoder that the video ends
+                yield packet
+    except DECODE_ERRORS as error:
+        logger.info("%s: packets end early: %s", container.name, one_line(error))

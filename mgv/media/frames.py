@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from mgv.errors import MediaError
 from mgv.media.container import (
+    DECODE_ERRORS,
     FrameIndex,
     one_line,
     open_container,
+    packets,
     read_index,
     shown,
-    ticks_s,
     video_stream,
 )
 from mgv.media.probe import first_frame
@@ -69,8 +70,8 @@ def read_frames(
 
     Before the first frame the first is given, after the last the last. The short side has size_px pixels, the
     other keeps the aspect as displayed. `auto` takes decord where it is installed and agrees about the file's
-    frames, and PyAV for the rest. Memory depends on batch_size, not on the video's length. Where a file is cut
-    short the frames before the cut are given and a warning logged.
+    frames, and PyAV for the rest. Memory depends on batch_size, not on the video's length. Where a file
+    is cut short the frames before the cut are given and a warning logged.
 
     Raises MediaError when no frame can be read, or `decord` was asked for and cannot read the file.
     """
@@ -153,15 +154,26 @@ def displayed_size(width: int, height: int, pixel_aspect: float, rotation: int) 
 
 
 def _read_decord(plan: _Plan, batch_size: int) -> Iterator[FrameBatch]:
-    """Frames by decord. Raises _DecordError where it is missing, fails, or disagrees with the index."""
+    """Frames by decord. Raises _DecordError where it is missing, fails, or disagrees with the index.
+
+    decord goes on decoding while it is idle, gigabytes of frames in seconds (dmlc/decord#157), until it is sent
+    elsewhere. So after each batch it is sent to where the next begins, and batches end with a group of pictures
+    where they can, so that nothing is decoded twice.
+    """
     try:
         import decord
     except (ImportError, OSError) as error:
         raise _DecordError(f"not installed ({one_line(error)})") from error
-    decord.logging.set_level(decord.logging.QUIET)
-    if not plan.index.is_exact:
+    index = plan.index
+    if not index.has_own_times:
         raise _DecordError("frames without time stamps of their own")
-    times_s = plan.index.times_s
+    if not index.has_closed_gops:
+        raise _DecordError("open groups of pictures, after which it gives wrong frames")
+    decord.logging.set_level(decord.logging.QUIET)
+    times_s = index.times_s
+    keys = np.flatnonzero(
+        index.is_key
+    )  # in closed groups a key frame has the same place in the file and on screen
     try:
         video: Any = decord.VideoReader(
             str(plan.path.absolute()), width=plan.width, height=plan.height, fault_tol=1e-9
@@ -171,23 +183,43 @@ def _read_decord(plan: _Plan, batch_size: int) -> Iterator[FrameBatch]:
         own_s = video.get_frame_timestamp(range(len(video)))[:, 0].astype(np.float64)
         if np.abs((own_s - own_s[0]) - (times_s - times_s[0])).max() > 0.002:
             raise _DecordError("other time stamps than PyAV")
-        for first in range(0, len(plan.wanted), batch_size):
-            wanted = plan.wanted[first : first + batch_size]
+        first = 0
+        while first < len(plan.wanted):
+            stop = _batch_end(plan.wanted, first, batch_size, keys)
+            wanted = plan.wanted[first:stop]
             frames = video.get_batch(wanted).asnumpy()
             if frames.shape[1:] != (plan.height, plan.width, 3):
                 raise _DecordError(f"frames of shape {frames.shape[1:]}")
+            if stop < len(plan.wanted):
+                video.seek(int(keys[np.searchsorted(keys, plan.wanted[stop], side="right") - 1]))
+            else:
+                del video
             yield FrameBatch(times_s=tuple(times_s[wanted].tolist()), frames=frames)
-    except (decord.DECORDError, RuntimeError, AssertionError, ValueError, IndexError) as error:
-        raise _DecordError(one_line(error)[:200]) from error
+            first = stop
+    except (decord.DECORDError, decord.DECORDLimitReachedError, *_DECORD_ERRORS) as error:
+        raise _DecordError(str(error).strip().split("\n")[0].rpartition("]")[2].strip()) from error
+
+
+_DECORD_ERRORS = (RuntimeError, AssertionError, ValueError, IndexError, StopIteration)
+
+
+def _batch_end(wanted: NDArray[np.int64], first: int, batch_size: int, keys: NDArray[np.int64]) -> int:
+    """Where a batch from `first` on ends: where a group of pictures does, in its second half, else when full."""
+    full = min(first + batch_size, len(wanted))
+    if full == len(wanted):
+        return full
+    groups = np.searchsorted(keys, wanted[first : full + 1], side="right")
+    ends = first + 1 + np.flatnonzero(np.diff(groups))
+    return int(ends[-1]) if len(ends) and ends[-1] - first > batch_size // 2 else full
 
 
 def _read_pyav(plan: _Plan, num_given: int, batch_size: int) -> Iterator[FrameBatch]:
     """Frames by PyAV from the wanted one of that number on; ends early where nothing more can be decoded."""
     times_s: list[float] = []
     frames: list[NDArray[np.uint8]] = []
-    for time_s, frame in _walk(plan, num_given):
-        times_s.append(time_s)
-        frames.append(frame)
+    for pts, frame in _on_screen(plan, plan.wanted[num_given:]):
+        times_s.append(pts * plan.index.time_base_s)
+        frames.append(_pixels(plan, frame))
         if len(frames) == batch_size:
             yield FrameBatch(times_s=tuple(times_s), frames=np.stack(frames))
             times_s, frames = [], []
@@ -195,44 +227,80 @@ def _read_pyav(plan: _Plan, num_given: int, batch_size: int) -> Iterator[FrameBa
         yield FrameBatch(times_s=tuple(times_s), frames=np.stack(frames))
 
 
-def _walk(plan: _Plan, num_given: int) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-    """(presentation time, [H, W, 3]) for each wanted frame in turn."""
-    index, targets = plan.index, plan.index.pts[plan.wanted[num_given:]]
+def _on_screen(plan: _Plan, wanted: NDArray[np.int64]) -> Iterator[tuple[int, VideoFrame]]:
+    """(presentation time in ticks, frame) for each wanted frame in turn: it, or the last one decoded before it."""
+    targets = plan.index.pts[wanted].tolist()
     here = 0
-    before: VideoFrame | None = None
-    for frame in _decode(plan, int(targets[0])):
-        while here < len(targets) and frame.pts > targets[here]:
-            yield _picture(plan, before or frame)
+    before: tuple[int, VideoFrame] | None = None
+    for pts, frame in _decode(plan, wanted):
+        while targets[here] < pts:
+            yield before or (pts, frame)
             here += 1
-        while here < len(targets) and frame.pts == targets[here]:
-            yield _picture(plan, frame)
+            if here == len(targets):
+                return
+        before = pts, frame
+        while targets[here] == pts:
+            yield before
             here += 1
-        if here == len(targets):
+            if here == len(targets):
+                return
+    for target in targets[here:]:
+        if before is None or (target - before[0]) * plan.index.time_base_s > MAX_HOLE_S:
             return
-        before = frame
-    while before is not None and here < len(targets):
-        if (targets[here] - before.pts) * index.time_base_s > MAX_HOLE_S:
-            return
-        yield _picture(plan, before)
-        here += 1
+        yield before
 
 
-def _decode(plan: _Plan, first_pts: int) -> Iterator[VideoFrame]:
-    """Frames in order of presentation."""
+def _decode(plan: _Plan, wanted: NDArray[np.int64]) -> Iterator[tuple[int, VideoFrame]]:
+    """(presentation time in ticks, frame) in order; of the frames that are not wanted only what the others need."""
+    index = plan.index
+    num_bad = num_decoded = 0
     with open_container(plan.path) as container:
         stream = video_stream(container, plan.path)
-        stream.thread_type = "AUTO"
-        if first_pts > plan.index.pts[0]:
-            container.seek(first_pts, stream=stream)
-        for packet in container.demux(stream):
-            for frame in packet.decode():
-                if isinstance(frame, VideoFrame) and frame.pts is not None:
-                    yield frame
+        decoder = stream.codec_context
+        decoder.thread_type = "AUTO"
+        by_count = container.format.name == "avi" and decoder.has_b_frames  # AVI has no presentation times
+        choosy = index.has_own_times and not by_count
+        needed = index.packets_for(wanted) if choosy else np.ones(len(index.pts), dtype=np.bool_)
+        exact = set(index.pts[wanted].tolist())
+        last = int(np.flatnonzero(needed)[-1])
+        fed = -1
+        for place, packet in enumerate(packets(container, stream)):
+            if place > last:
+                break
+            if not needed[place]:
+                continue
+            found: list[VideoFrame] = []
+            if fed not in (-1, place - 1):  # a jump: empty the decoder, so that it starts afresh
+                found += decoder.decode(None)
+                decoder.flush_buffers()
+            fed = place
+            if choosy:
+                decoder.skip_frame = "DEFAULT" if packet.pts in exact else "NONREF"
+            try:
+                found += packet.decode()
+            except DECODE_ERRORS:
+                num_bad += 1
+            for frame in found:
+                pts = int(index.pts[min(num_decoded, len(index.pts) - 1)]) if by_count else frame.pts
+                num_decoded += 1
+                if pts is not None:
+                    yield pts, frame
+        try:
+            tail = decoder.decode(None)
+        except DECODE_ERRORS:
+            tail = []
+        for frame in tail:
+            pts = int(index.pts[min(num_decoded, len(index.pts) - 1)]) if by_count else frame.pts
+            num_decoded += 1
+            if pts is not None:
+                yield pts, frame
+    if num_bad:
+        logger.warning("%s: skipped %d damaged packets", shown(plan.path), num_bad)
 
 
-def _picture(plan: _Plan, frame: VideoFrame) -> tuple[float, NDArray[np.uint8]]:
-    """A decoded frame, scaled, then turned upright."""
+def _pixels(plan: _Plan, frame: VideoFrame) -> NDArray[np.uint8]:
+    """A decoded frame as [H, W, 3]: scaled, then turned upright."""
     turned = plan.rotation % 2 == 1
     width, height = (plan.height, plan.width) if turned else (plan.width, plan.height)
     pixels = frame.reformat(width=width, height=height, format="rgb24").to_ndarray()
-    return ticks_s(frame.pts or 0, frame.time_base), np.ascontiguousarray(np.rot90(pixels, plan.rotation))
+    return np.ascontiguousarray(np.rot90(pixels, plan.rotation), dtype=np.uint8)

@@ -14,6 +14,7 @@ from mgv.media.container import (
     check_file,
     one_line,
     open_container,
+    packets,
     read_index,
     shown,
     ticks_s,
@@ -35,17 +36,17 @@ def is_video_name(path: Path) -> bool:
 
 def first_frame(container: InputContainer, stream: VideoStream, path: Path) -> VideoFrame:
     """Decode until a picture comes. Raises MediaError when none does."""
-    reason = "no packet of it decodes"
-    try:
-        for packet in container.demux(stream):
-            try:
-                for frame in packet.decode():
-                    if isinstance(frame, VideoFrame) and frame.pts is not None:
-                        return frame
-            except DECODE_ERRORS as error:
-                reason = one_line(error)
-    except DECODE_ERRORS as error:
-        reason = one_line(error)
+    reason = "no packet gives one"
+    for packet in packets(container, stream):
+        try:
+            found = packet.decode()
+        except DECODE_ERRORS as error:
+            reason = one_line(error)
+            continue
+        for frame in found:
+            return frame
+    for frame in stream.codec_context.decode(None):
+        return frame
     raise MediaError(
         f"{shown(path)}: no frame can be decoded ({reason}), expected at least one; "
         "the file may be cut short: copy or download it again"
@@ -65,7 +66,7 @@ def probe(path: Path, video_id: str) -> Video:
         audio = container.streams.best("audio")
         turned = frame.rotation % 180 == 90
         width, height = (frame.height, frame.width) if turned else (frame.width, frame.height)
-        start_s = ticks_s(frame.pts or 0, frame.time_base)
+        start_s = ticks_s(frame.pts or 0, stream.time_base)
         video_codec = stream.codec_context.codec.canonical_name
         audio_codec = audio.codec_context.codec.canonical_name if audio is not None else None
     with open_container(path) as container:

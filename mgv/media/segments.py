@@ -15,9 +15,9 @@ _CLOSERS = "\"')]}»”’"
 def split_segments(cues: Sequence[Cue], length_s: float) -> list[Segment]:
     """Cues → segments of at most length_s, in order of time, with every word exactly once.
 
-    Neighbours closer than MAX_GAP_S are joined while they fit. A full segment ends at its last sentence end past
-    length_s / 2, where there is one. A cue longer than length_s is cut at words, each given time in proportion to
-    its characters; a single word that stays longer ends after length_s.
+    Neighbours closer than MAX_GAP_S are joined while they fit. A full segment ends at its last sentence end
+    past length_s / 2, where there is one. A cue longer than length_s is cut at words, each given time in
+    proportion to its characters; a single word that stays longer ends after length_s.
     """
     assert length_s > 0, length_s
     ordered = sorted(cues, key=lambda cue: (cue.start_s, cue.end_s))
@@ -69,7 +69,7 @@ def _joins(window: list[Cue], piece: Cue, length_s: float) -> bool:
 
 
 def _best_end(window: list[Cue], length_s: float) -> int:
-    """How many cues of a full window to close with: to its last sentence end past half the length, else all."""
+    """How many cues of a full window to close with: to its last sentence end past its half, else all."""
     for count in range(len(window), 0, -1):
         ends_sentence = window[count - 1].text.rstrip(_CLOSERS).endswith(_SENTENCE_ENDS)
         if ends_sentence and window[count - 1].end_s - window[0].start_s >= length_s / 2:

@@ -102,7 +102,8 @@ def find_sidecar(video_path: Path) -> Path | None:
     """The subtitle file beside a video, or None.
 
     For `talk.mp4`, in this order: `talk.vtt` (or `talk.mp4.vtt`), then English (`talk.en.vtt`,
-    `talk.en-GB.vtt`, `talk.eng.vtt`), then other languages by name (`talk.de.vtt`); of each, WebVTT before SRT.
+    `talk.en-GB.vtt`, `talk.eng.vtt`), then other languages by name (`talk.de.vtt`);
+    of each, WebVTT before SRT.
     """
     try:
         names = os.listdir(video_path.parent)
@@ -218,7 +219,7 @@ def _unroll(cues: Sequence[_RawCue]) -> list[_RawCue]:
 
     A cue that touches the one before repeats it when it begins with that one's last line or lines. Where a
     quarter of the touching cues (at least two) do so, the file rolls: the repeated words are taken out, and a
-    cue left without words lengthens the one before. Elsewhere a repetition is what was said ("No. No.") and stays.
+    cue left without words lengthens the one before. Elsewhere a repetition ("No. No.") was said, and stays.
     """
     repeats = [_repeated(before, cue) for before, cue in pairwise(cues)]
     num_touching = sum(count is not None for count in repeats)
