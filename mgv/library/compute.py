@@ -34,7 +34,7 @@ OnStep = Callable[[str, float], None]
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class VideoRows:
-    """One video's rows; frames and segments are None where they stay as they are."""
+    """One video's rows; frames and segments are None where they stay as they are (none, if the video failed)."""
 
     row: dict[str, Any]
     frames: pa.Table | None

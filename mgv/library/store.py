@@ -65,17 +65,22 @@ class Store:
 
         Rows with vectors of another width than the table's start the table anew.
         """
-        if rows.num_rows and not self._tables[table].schema.equals(rows.schema):
+        if not self._tables[table].schema.equals(rows.schema):
             self._tables["videos"].update(values={f"{table}_key": ""})  # first: after a kill all are redone
             self._make(table, rows.schema)
         self._tables[table].delete(col("video_id") == lit(video_id))
         if rows.num_rows:
             self._tables[table].add(rows)
 
-    def remove_video(self, video_id: str) -> None:
-        """Take a video out: its row last, so that a kill in between leaves it to be removed again."""
-        for name in ("frames", "segments", "videos"):
+    def remove_rows(self, video_id: str) -> None:
+        """Take a video's frames and segments out."""
+        for name in ("frames", "segments"):
             self._tables[name].delete(col("video_id") == lit(video_id))
+
+    def remove_video(self, video_id: str) -> None:
+        """Take a video out: its own row last, so that a kill in between leaves it to be removed again."""
+        self.remove_rows(video_id)
+        self._tables["videos"].delete(col("video_id") == lit(video_id))
 
     def finish(self, index_min_rows: int) -> None:
         """Fold new rows into the indices, compact, and make a vector index where a table has grown large."""
