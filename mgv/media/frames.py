@@ -154,8 +154,8 @@ def _read_decord(plan: _Plan, batch_size: int) -> Iterator[FrameBatch]:
     """Frames by decord. Raises _DecordError where it is missing, fails, or disagrees with the index.
 
     decord goes on decoding while it is idle, gigabytes of frames in seconds (dmlc/decord#157), until it is sent
-    elsewhere. So after each batch it is sent to where the next begins, and batches end with a group of pictures
-    where they can, so that nothing is decoded twice.
+    elsewhere. So it is asked for some batches at once, then sent to where the next ones begin: where they can, they
+    begin with a group of pictures, so that nothing is decoded twice.
     """
     try:
         import decord
@@ -184,23 +184,30 @@ def _read_decord(plan: _Plan, batch_size: int) -> Iterator[FrameBatch]:
         own_s = video.get_frame_timestamp(range(len(video)))[:, 0].astype(np.float64)
         if np.abs((own_s - own_s[0]) - (times_s - times_s[0])).max() > 0.002:
             raise _DecordError("other time stamps than PyAV")
+        at_once = max(_DECORD_BYTES // (plan.width * plan.height * 3), batch_size)
         first = 0
         while first < len(plan.wanted):
-            stop = _batch_end(plan.wanted, first, batch_size, keys)
-            wanted = plan.wanted[first:stop]
-            frames = video.get_batch(wanted).asnumpy()
+            stop = _batch_end(plan.wanted, first, at_once, keys)
+            frames = video.get_batch(plan.wanted[first:stop]).asnumpy()
             if frames.shape[1:] != (plan.height, plan.width, 3):
                 raise _DecordError(f"frames of shape {frames.shape[1:]}")
             if stop < len(plan.wanted):
                 video.seek(int(keys[np.searchsorted(keys, plan.wanted[stop], side="right") - 1]))
             else:
                 del video
-            yield FrameBatch(times_s=tuple(times_s[wanted].tolist()), frames=frames)
+            for start in range(first, stop, batch_size):
+                part = slice(start, min(start + batch_size, stop))
+                yield FrameBatch(
+                    times_s=tuple(times_s[plan.wanted[part]].tolist()),
+                    frames=frames[part.start - first : part.stop - first],
+                )
             first = stop
     except (decord.DECORDError, decord.DECORDLimitReachedError, *_DECORD_ERRORS) as error:
         raise _DecordError(str(error).strip().split("\n")[0].rpartition("]")[2].strip()) from error
 
 
+_DECORD_BYTES = 64 * 2**20
+"""Frames that are asked for at once."""
 _DECORD_ERRORS = (RuntimeError, AssertionError, ValueError, IndexError, StopIteration)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from mgv.errors import MediaError
+from mgv.media import frames as frames_module
 from mgv.media.container import read_track
 from mgv.media.frames import FrameBatch, Reader, frame_times, interval_times, read_frames
 from mgv.media.probe import probe
@@ -58,6 +59,12 @@ FILES: dict[str, dict[str, Any]] = {
     "two_audio.mkv": {"num_audio": 2},
     "one_frame.mp4": {"num_frames": 1},
 }
+
+
+@pytest.fixture(autouse=True)
+def _decord_seeks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask decord for one batch at a time, so that small videos make it seek as large ones do."""
+    monkeypatch.setattr(frames_module, "_DECORD_BYTES", 0)
 
 
 def numbers(batches: Sequence[FrameBatch]) -> list[int]:
