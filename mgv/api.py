@@ -159,7 +159,7 @@ class Library:
 
     def _video_id(self, wanted: str) -> str:
         """The id of a video given by file name, path or id."""
-        by_name = {row["name"]: video_id for video_id, row in self._videos.items()}
+        by_name: dict[str, str] = {row["name"]: video_id for video_id, row in self._videos.items()}
         if wanted in self._videos:
             return wanted
         if (name := Path(wanted).name) in by_name:

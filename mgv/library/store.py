@@ -66,7 +66,8 @@ class Store:
         Rows with vectors of another width than the table's start the table anew.
         """
         if not self._tables[table].schema.equals(rows.schema):
-            self._tables["videos"].update(values={f"{table}_key": ""})  # first: after a kill all are redone
+            ready = (col("state") == lit("ready")).to_sql()
+            self._tables["videos"].update(where=ready, values={f"{table}_key": ""})  # after a kill all are redone
             self._make(table, rows.schema)
         self._tables[table].delete(col("video_id") == lit(video_id))
         if rows.num_rows:
