@@ -43,7 +43,8 @@ class Store:
 
     def _make(self, name: str, schema: pa.Schema) -> None:
         """An empty table in place of what has this name; its older versions stay readable."""
-        table = self._db.create_table(name, schema=schema, mode="overwrite")
+        mode = "overwrite" if name in self._tables else "create"
+        table = self._db.create_table(name, schema=schema, mode=mode)
         if name != "videos":
             table.create_index("video_id", config=BTree())
             table.create_index("text", config=FTS())
