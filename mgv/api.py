@@ -175,7 +175,7 @@ class Library:
 
 def _checked(query: str) -> str:
     """A query without characters that no text holds. Raises UsageError when nothing is left."""
-    cleaned = " ".join(query.replace("\0", " ").split())
+    cleaned = " ".join(query.encode("utf-8", "replace").decode().replace("\0", " ").split())
     if not cleaned:
         raise UsageError("the query is empty; say what to look for, for example: mgv search \"a white parrot\"")
     if len(cleaned) > MAX_QUERY_CHARS:
