@@ -18,12 +18,14 @@ def load_language_model(pretrained: str, device: str = "auto") -> tuple[Any, Any
     from mgv.errors import WeightsError
     from mgv.starter import language_model_dir
 
+    place = choose_device(device)
+    dtype = "float32" if place == "cpu" else "auto"  # without bfloat16 units, a CPU is many times slower in it
     source = language_model_dir() if pretrained == "starter" else Path(pretrained)
     where = str(source) if source.is_dir() else pretrained
     try:
         tokenizer = AutoTokenizer.from_pretrained(where)
-        model = AutoModelForCausalLM.from_pretrained(where)
+        model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype)
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise WeightsError(f"language model {pretrained!r} cannot be loaded: {first}") from error
-    return model.to(choose_device(device)).eval(), tokenizer
+    return model.to(place).eval(), tokenizer
