@@ -88,7 +88,9 @@ class Library:
     ) -> Answer:
         """An answer with numbered citations; its text is None when nothing in the library is relevant."""
         question = _checked(question)
-        moments = self.search(question, limit=self.workspace.params.ask.moments, videos=videos)
+        params = self.workspace.params.ask
+        found = self.search(question, limit=params.moments, videos=videos)
+        moments = [moment for moment in found if moment.score >= params.min_score]
         if not moments:
             return Answer(question=question, text=None, citations=(), moments=())
         return answer(question, moments, answerer or self._answerer)
