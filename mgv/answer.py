@@ -150,7 +150,7 @@ class TextAnswerer:
             for sentence in _sentences(moment.text)
         ]
         first = moments[0]
-        if not said or not first.text and first.labels:
+        if not said or (not first.text and first.labels):
             shown = f" shows {', '.join(first.labels)}" if first.labels else " matches"
             return f"{first.video} at {clock(first.start_s)}-{clock(first.end_s)}{shown} [1]."
         vectors = self._embedder.embed([question, *(sentence for sentence, _ in said)])

@@ -1,11 +1,11 @@
 """The Python API: a materialised library to search and ask.
 
-    from mgv import Library
+from mgv import Library
 
-    library = Library.open("talks")
-    for moment in library.search("a white parrot"):
-        print(moment.video, moment.start_s, moment.end_s, moment.score)
-    print(library.ask("what license is proposed?").text)
+library = Library.open("talks")
+for moment in library.search("a white parrot"):
+    print(moment.video, moment.start_s, moment.end_s, moment.score)
+print(library.ask("what license is proposed?").text)
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def _checked(query: str) -> str:
     """A query without characters that no text holds. Raises UsageError when nothing is left."""
     cleaned = " ".join(query.encode("utf-8", "replace").decode().replace("\0", " ").split())
     if not cleaned:
-        raise UsageError("the query is empty; say what to look for, for example: mgv search \"a white parrot\"")
+        raise UsageError('the query is empty; say what to look for, for example: mgv search "a white parrot"')
     if len(cleaned) > MAX_QUERY_CHARS:
         logger.warning("the query has %d characters; the first %d are used", len(cleaned), MAX_QUERY_CHARS)
     return cleaned[:MAX_QUERY_CHARS]

@@ -27,13 +27,15 @@ _NUM_PROBES = 64
 _REFINE = 10
 
 _STOP_WORDS = frozenset(
-    "a about after all also am an and any are as at be because been before being between both but by can could did "
-    "do does doing down during each few for from further had has have having he her here hers him his how i if in "
-    "into is it its just like me more most my no nor not now of off on once only or other our out over own said same "
-    "say says she should so some such than that the their them then there these they this those through to too "
-    "under until up very was we were what when where which while who whom whose why will with would you your "
-    "clip clips find footage frame frames moment moments part picture scene scenes shot shots show shown shows "
-    "somebody someone something talk talks video videos".split()
+    """
+    a about after all also am an and any are as at be because been before being between both but by can could did
+    do does doing down during each few for from further had has have having he her here hers him his how i if in
+    into is it its just like me more most my no nor not now of off on once only or other our out over own said same
+    say says she should so some such than that the their them then there these they this those through to too
+    under until up very was we were what when where which while who whom whose why will with would you your
+    clip clips find footage frame frames moment moments part picture scene scenes shot shots show shown shows
+    somebody someone something talk talks video videos
+    """.split()  # noqa: SIM905
 )
 
 

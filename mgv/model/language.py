@@ -19,7 +19,9 @@ def load_language_model(pretrained: str, device: str = "auto") -> tuple[Any, Any
     from mgv.starter import language_model_dir
 
     place = choose_device(device)
-    dtype = "float32" if place == "cpu" else "auto"  # without bfloat16 units, a CPU is many times slower in it
+    dtype = (
+        "float32" if place == "cpu" else "auto"
+    )  # without bfloat16 units, a CPU is many times slower in it
     source = language_model_dir() if pretrained == "starter" else Path(pretrained)
     where = str(source) if source.is_dir() else pretrained
     try:
