@@ -347,13 +347,13 @@ def _answer_text(answer: Answer) -> str:
 
 
 def _span(stretch: Any) -> str:
-    from mgv.answer import clock
+    from mgv.records import clock
 
     return f"{clock(stretch.start_s)}-{clock(stretch.end_s)}"
 
 
 def _length(duration_s: float) -> str:
-    from mgv.answer import clock
+    from mgv.records import clock
 
     return clock(round(duration_s))
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from mgv.answer import answer, cite, clock, describe, grounded
-from mgv.records import Moment
+from mgv.answer import answer, cite, describe, grounded
+from mgv.records import Moment, clock
 
 
 def moment(video: str, text: str = "", labels: tuple[str, ...] = ()) -> Moment:
