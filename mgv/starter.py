@@ -201,7 +201,7 @@ def _converted(part: StarterPart) -> Path:
                 _convert(part, version, source, folder)
     except OSError as error:
         raise WeightsError(
-            f"{folder}: cannot be written ({error}); set MGV_CACHE to a folder with 600 MB of room"
+            f"{folder}: cannot be made ({error}); it needs 600 MB of room, MGV_CACHE may name another place"
         ) from error
     return folder
 

@@ -86,11 +86,11 @@ class Clip:
         tokenize: Callable[[list[str]], Any],
         spec: PixelSpec,
         device: str,
-        dim: int,
         relevance: Relevance,
     ) -> None:
         self._model, self._tokenize, self._spec, self._device = model, tokenize, spec, device
-        self.dim, self.relevance = dim, relevance
+        self.relevance = relevance
+        self.dim = self.embed_queries(["a photo"]).shape[1]
 
     def embed_frames(self, frames: Uint8) -> FrameEmbeddings:
         """uint8 RGB frames [T, H, W, 3] -> T vectors; it names nothing."""
@@ -156,8 +156,7 @@ def load(params: PartParams, text_embedder: Callable[[], TextEmbedder], text_rev
         return tokens
 
     spec = read_pixel_spec(_local_folder(params.pretrained), model.config.vision_config.image_size)
-    dim = model.config.projection_dim if not is_siglip else model.config.vision_config.hidden_size
-    return Clip(model, tokenize, spec, device, dim, SIGLIP if is_siglip else CLIP)
+    return Clip(model, tokenize, spec, device, SIGLIP if is_siglip else CLIP)
 
 
 def _local_folder(pretrained: str) -> Path:
@@ -199,4 +198,4 @@ def _random_clip(device: str) -> Clip:
         input_ids = torch.tensor([row + [end] * (longest - len(row)) for row in rows])
         return BatchEncoding({"input_ids": input_ids})
 
-    return Clip(model, tokenize, PixelSpec(size_px=32), device, 16, Relevance(floor=0.2, ceiling=0.9))
+    return Clip(model, tokenize, PixelSpec(size_px=32), device, Relevance(floor=0.2, ceiling=0.9))

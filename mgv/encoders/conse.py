@@ -11,6 +11,7 @@ T frames, B queries, K classes, D width of a text vector.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -26,6 +27,8 @@ from mgv.encoders.base import Float32, FrameEmbedder, FrameEmbeddings, Relevance
 from mgv.errors import ConfigError
 from mgv.records import Label
 from mgv.starter import cache_dir, vision_weights
+
+logger = logging.getLogger(__name__)
 
 SIZE_PX = 260
 """What EfficientNet-Lite2 was trained at."""
@@ -200,14 +203,17 @@ def _class_vectors(text_embedder: Callable[[], TextEmbedder], text_revision: str
     try:
         cached: Float32 = np.load(path, allow_pickle=False)
         return cached
-    except (OSError, ValueError):
+    except (OSError, ValueError, EOFError):
         vectors = text_embedder().embed(prompts)
         _write_vectors(path, vectors)
         return vectors
 
 
 def _write_vectors(path: Path, vectors: Float32) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     making = path.with_suffix(f".{os.getpid()}.npy")
-    np.save(making, vectors)
-    making.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(making, vectors)
+        making.replace(path)
+    except OSError as error:
+        logger.warning("%s: cannot be kept (%s); it will be computed again", path, error)

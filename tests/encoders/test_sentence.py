@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mgv.config import PartParams
-from mgv.encoders.sentence import HashedWords, load
+from mgv.encoders.sentence import HashedWords, load, measured_relevance
 from mgv.errors import WeightsError
 
 
@@ -42,6 +42,13 @@ def test_mean_pooling_leaves_the_padding_out(minilm):
     short = minilm.embed(["rain"])[0]
     beside_a_long_one = minilm.embed(["rain", "a much longer sentence about something else entirely"])[0]
     np.testing.assert_allclose(short, beside_a_long_one, atol=1e-5)
+
+
+def test_floor_and_ceiling_of_an_unknown_encoder_are_measured(minilm):
+    measured = measured_relevance(minilm.embed)
+    assert 0.05 < measured.floor < 0.3
+    assert 0.3 < measured.ceiling < 0.7
+    assert measured_relevance(lambda texts: np.ones((len(texts), 1), dtype=np.float32)).floor == 1
 
 
 def test_random_vectors_are_near_when_words_are_shared_and_the_same_in_every_process():
