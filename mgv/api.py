@@ -91,7 +91,8 @@ class Library:
         question = _checked(question)
         params = self.workspace.params.ask
         found = self.search(question, limit=params.moments, videos=videos)
-        moments = [moment for moment in found if moment.score >= params.min_score]
+        floor = params.min_score if videos is None else 0.0  # who names a video wants what is nearest in it
+        moments = [moment for moment in found if moment.score >= floor]
         if not moments:
             return Answer(question=question, text=None, citations=(), moments=())
         return answer(question, moments, answerer or self._answerer)

@@ -52,7 +52,7 @@ class MaterializeParams:
     batch_size: int = Field(default=32, ge=1)
     thumbnail_px: int = Field(default=160, ge=16)
     """Long side of the stored JPEG."""
-    segment_length_s: float = Field(default=8.0, gt=0)
+    segment_length_s: float = Field(default=6.0, gt=0)
     """Cues are joined into segments up to this length; a longer cue is cut at its words."""
     index_min_rows: int = Field(default=200_000, ge=256)
     """From this many rows on, vectors get an approximate index; below it search is flat and exact."""
@@ -103,7 +103,7 @@ class AskParams:
 
     moments: int = Field(default=4, ge=1)
     """How many moments the answerer reads."""
-    min_score: float = Field(default=0.08, ge=0, le=1)
+    min_score: float = Field(default=0.12, ge=0, le=1)
     """A moment below this score is no evidence: search shows it, an answer does not rest on it."""
     answerer: AnswererParams = Field(default_factory=AnswererParams)
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 
 from mgv.library.search import Hit
 
+AGAIN = 0.3
+"""Every further moment of a video counts this much of the one before: five results should not be one video's."""
 WEAK = 0.5
 """A hit less than this share as relevant as its neighbour's does not lengthen the neighbour's moment."""
 
@@ -40,10 +42,12 @@ class Found:
     end_s: float
     shares: dict[str, float] = field(default_factory=dict)
     """Channel → what its best hit here counts."""
+    standing: float = 1.0
+    """What the score is multiplied with: less than 1 for a video's further moments."""
 
     @property
     def score(self) -> float:
-        return sum(self.shares.values())
+        return self.standing * sum(self.shares.values())
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -72,8 +76,14 @@ def fuse(
             siblings.append(home)
         home.start_s, home.end_s = min(home.start_s, hit.start_s), max(home.end_s, hit.end_s)
         home.shares.setdefault(name, share)
-    found = [moment for siblings in moments.values() for moment in siblings]
-    return sorted(found, key=lambda m: (-m.score, m.video_id, m.start_s))
+    for siblings in moments.values():
+        for place, moment in enumerate(sorted(siblings, key=_best_first)):
+            moment.standing = AGAIN**place
+    return sorted((moment for siblings in moments.values() for moment in siblings), key=_best_first)
+
+
+def _best_first(moment: Found) -> tuple[float, str, float]:
+    return -moment.score, moment.video_id, moment.start_s
 
 
 def merge(hits: Iterable[Hit], reach: Reach) -> list[Hit]:

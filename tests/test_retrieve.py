@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mgv.library.search import Hit
-from mgv.library.words import content_words, coverage, stem
+from mgv.library.words import alike, content_words, coverage, stem
 from mgv.retrieve import Reach, fuse, merge
 
 REACH = Reach(merge_gap_s=2.0, moment_length_s=20.0)
@@ -67,6 +67,12 @@ def test_a_weak_neighbour_does_not_lengthen_a_moment():
     assert merge([hit("a", 5, 6, 1.0), hit("a", 6, 7, 0.4)], REACH) == [hit("a", 5, 6, 1.0)]
 
 
+def test_a_videos_further_moments_count_less_and_less():
+    apart = [hit("a", 100.0 * i, 100.0 * i + 5) for i in range(3)]
+    found = fuse({"frames": apart}, {"frames": 1.0}, rrf_k=20, reach=REACH)
+    assert [m.score for m in found] == pytest.approx([21 / 21, 21 / 22 * 0.3, 21 / 23 * 0.09])
+
+
 def test_a_channel_of_weight_zero_is_silent():
     hits = {"frames": [hit("a", 0, 1)], "text": [hit("b", 0, 1)]}
     assert [m.video_id for m in fuse(hits, {"frames": 0.0, "text": 1.0}, rrf_k=20, reach=REACH)] == ["b"]
@@ -85,3 +91,21 @@ def test_stems_of_one_word_meet(word: str):
 def test_coverage_is_the_share_of_the_words_held():
     assert coverage(["rocket", "lifts"], "The rocket is lifting.") == 1.0
     assert coverage(["rocket", "parrot"], "A rocket.") == 0.5
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "meet"),
+    [
+        ("licenc", "licens", True),  # one letter another
+        ("color", "colour", True),  # one letter more
+        ("rocket", "rockets", True),
+        ("rocket", "socket", True),
+        ("rocket", "pocked", False),  # two letters
+        ("cat", "car", False),  # short words must be the same
+        ("12345", "12346", False),  # and so must numbers
+        ("abcdef", "abcdefgh", False),
+    ],
+)
+def test_long_words_a_letter_apart_meet(one: str, other: str, meet: bool):
+    assert alike(one, other) is meet
+    assert alike(other, one) is meet

@@ -47,17 +47,25 @@ class SentenceEncoder:
 
     def __init__(self, tokenizer: Any, model: Any, device: str, relevance: Relevance | None = None) -> None:
         self._tokenizer, self._model, self._device = tokenizer, model, device
+        self._embed_one = lru_cache(maxsize=64)(self._cached)
         self.dim: int = model.config.hidden_size
         self.relevance = relevance or measured_relevance(self.embed)
 
     def embed(self, texts: Sequence[str]) -> Float32:
-        """B texts -> [B, D], unit length. Texts of like length go through together."""
+        """B texts -> [B, D], unit length. Texts of like length go through together; a single one is kept a while."""
+        if len(texts) == 1:
+            one: Float32 = self._embed_one(texts[0])[None].copy()
+            return one
         vectors = np.zeros((len(texts), self.dim), dtype=np.float32)
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         for begin in range(0, len(order), BATCH_SIZE):
             batch = order[begin : begin + BATCH_SIZE]
             vectors[batch] = self._embed_batch([texts[index] for index in batch])
         return vectors
+
+    def _cached(self, text: str) -> Float32:
+        """One text -> [D]: a query goes to several channels, and conse asks for it again."""
+        return self._embed_batch([text])[0]
 
     def _embed_batch(self, texts: list[str]) -> Float32:
         import torch

@@ -18,11 +18,11 @@ from operator import or_
 from typing import Any
 
 from lancedb.expr import col, lit
-from lancedb.query import MatchQuery
+from lancedb.query import BooleanQuery, MatchQuery, Occur
 
 from mgv.encoders.base import Float32, Relevance
 from mgv.library.store import has_vector_index, only_videos
-from mgv.library.words import content_words, coverage
+from mgv.library.words import content_words, coverage, stem
 
 _TOUCH_S = 0.05
 """Stretches that share less than this only touch."""
@@ -59,7 +59,12 @@ def text_hits(table: Any, query: str, limit: int, video_ids: Sequence[str] | Non
     words = content_words(query)
     if not words:
         return []
-    search = table.search(MatchQuery(" ".join(words), "text"), query_type="fts")
+    said = MatchQuery(" ".join(words), "text")
+    spelt = MatchQuery(
+        " ".join(map(stem, words)), "text", fuzziness=1, prefix_length=2
+    )  # LanceDB stems no fuzzy word
+    either = BooleanQuery([(Occur.SHOULD, said), (Occur.SHOULD, spelt)])
+    search = table.search(either, query_type="fts")
     rows = _rows(search, video_ids, limit, "_score")
     hits = _hits((row, _relevance(coverage(words, row["text"]), WORDS)) for row in rows)
     return sorted(hits, key=lambda hit: -hit.relevance)

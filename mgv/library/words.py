@@ -8,6 +8,9 @@ from collections.abc import Sequence
 MAX_QUERY_CHARS = 2_000
 """Of a longer query the beginning is used."""
 
+LONG_WORD = 5
+"""From this many letters on, a stem may differ in one."""
+
 _STOP_WORDS = frozenset(
     """
     a about after all also am an and any are as at be because been before being between both but by can could did
@@ -28,9 +31,20 @@ def content_words(query: str) -> list[str]:
 
 
 def coverage(words: Sequence[str], text: str) -> float:
-    """The share of words that text holds, by their stems."""
+    """The share of words that text holds, by their stems; a long word may differ in a letter (licence, license)."""
     held = {stem(word) for word in re.findall(r"\w+", text.lower())}
-    return sum(stem(word) in held for word in words) / len(words)
+    return sum(any(alike(stem(word), other) for other in held) for word in words) / len(words)
+
+
+def alike(one: str, other: str) -> bool:
+    """Whether two stems are the same, or both long and a letter apart: another spelling, or a misheard name."""
+    if one == other:
+        return True
+    short, long = sorted((one, other), key=len)
+    if len(short) < LONG_WORD or len(long) - len(short) > 1 or any(c.isdigit() for c in long):
+        return False
+    same = next((i for i, (a, b) in enumerate(zip(short, long, strict=False)) if a != b), len(short))
+    return short[same + (len(short) == len(long)) :] == long[same + 1 :]
 
 
 def stem(word: str) -> str:
