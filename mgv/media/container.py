@@ -1,0 +1,227 @@
+"""Container: opening a video file safely, and the times of its frames before any of them is decoded."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Stream
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from mgv.errors import MediaError
+
+logger = logging.getLogger(__name__)
+
+DECODE_ERRORS = (av.FFmpegError, ValueError, EOFError, OSError)
+"""What PyAV raises on bytes that it cannot read; av.FFmpegError alone leaves out a few of its own checks."""
+
+_NOT_VIDEO = {
+    "tty": "text",
+    "image2": "a still picture",
+    "hls": "a playlist",
+    "dash": "a playlist",
+    "concat": "a playlist",
+    "sdp": "a session description",
+}
+"""Formats that FFmpeg opens as video but that are none, or that name other files."""
+
+
+def shown(path: Path) -> str:
+    """The path as one printable line: names with control characters or quotes are quoted and escaped."""
+    text = str(path)
+    if text.isprintable() and not set(text) & set("\"'\\"):
+        return text
+    return json.dumps(text, ensure_ascii=not text.replace("\n", "").isprintable())
+
+
+def check_file(path: Path) -> int:
+    """The size in bytes of a readable, non-empty, ordinary file. Raises MediaError if it is none; never blocks."""
+    try:
+        facts = path.stat()
+    except FileNotFoundError as error:
+        if path.is_symlink():
+            raise MediaError(
+                f"{shown(path)}: a link to {shown(Path(os.readlink(path)))}, which does not exist; "
+                "mend the link or give the file itself"
+            ) from error
+        raise MediaError(f"{shown(path)}: no such file; check the name") from error
+    except (OSError, ValueError) as error:
+        raise MediaError(f"{shown(path)}: cannot be read: {one_line(error)}") from error
+    if stat.S_ISDIR(facts.st_mode):
+        raise MediaError(f"{shown(path)}: a folder, expected a file; give the files in it")
+    if not stat.S_ISREG(facts.st_mode):
+        raise MediaError(
+            f"{shown(path)}: a device, pipe or socket, expected an ordinary file; copy it to one"
+        )
+    if facts.st_size == 0:
+        raise MediaError(f"{shown(path)}: the file is empty (0 bytes); copy or download it again")
+    try:
+        path.open("rb").close()
+    except PermissionError as error:
+        raise MediaError(f"{shown(path)}: no permission to read it; try chmod u+r") from error
+    except OSError as error:
+        raise MediaError(f"{shown(path)}: cannot be read: {one_line(error)}") from error
+    return facts.st_size
+
+
+def ticks_s(ticks: int, time_base: Fraction | None) -> float:
+    """A time stamp in seconds."""
+    assert time_base is not None
+    return ticks * float(time_base)
+
+
+def one_line(error: BaseException) -> str:
+    """An error's own words on one line, for use inside ours."""
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(reason).split())
+
+
+def open_container(path: Path) -> InputContainer:
+    """Open a media file for reading. Raises MediaError when it is none.
+
+    The name is given as a `file:` address, so that `http:x.mp4` is a file name; a playlist is refused, since
+    it could make FFmpeg open other files.
+    """
+    check_file(path)
+    try:
+        container: InputContainer = av.open(
+            f"file:{path.absolute()}", metadata_errors="replace", options={"protocol_whitelist": "file"}
+        )
+    except DECODE_ERRORS as error:
+        raise MediaError(
+            f"{shown(path)}: not a readable video ({one_line(error)}), expected a video with its header; "
+            "it may be cut short, damaged or of another kind: copy or download it again"
+        ) from error
+    for name in container.format.name.split(","):
+        kind = "a still picture" if name.endswith("_pipe") else _NOT_VIDEO.get(name)
+        if kind:
+            container.close()
+            raise MediaError(f"{shown(path)}: {kind} (format {name}), expected a video file")
+    return container
+
+
+def video_stream(container: InputContainer, path: Path) -> VideoStream:
+    """The video track that a player shows: FFmpeg's best that is no cover picture. Raises MediaError without."""
+    cover = av.stream.Disposition.attached_pic
+    tracks = [track for track in container.streams.video if not track.disposition & cover]
+    best = container.streams.best("video")
+    track = best if best in tracks else (tracks[0] if tracks else None)
+    if track is None:
+        kinds = ["cover picture" if other.type == "video" else str(other.type) for other in container.streams]
+        raise MediaError(
+            f"{shown(path)}: no video stream (streams: {', '.join(kinds) or 'none'}); is it an audio file?"
+        )
+    if track.codec_context is None or track.time_base is None:
+        raise MediaError(f"{shown(path)}: no decoder for its video; convert it, for example to H.264")
+    assert isinstance(track, VideoStream)
+    return track
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FrameIndex:
+    """When each frame of a video begins and what it takes to decode it, from its packets; P packets, P frames."""
+
+    pts: NDArray[np.int64]
+    """[P] presentation times of the frames in order, in units of time_base_s."""
+    packet_of: NDArray[np.int64]
+    """[P] the packet of each frame, as its place in the file."""
+    is_key: NDArray[np.bool_]
+    """[P] by place in the file: whether decoding can begin with the packet."""
+    time_base_s: float
+    end_s: float
+    """End of the last frame."""
+    has_own_times: bool
+    """Every packet has a presentation time of its own."""
+    has_closed_gops: bool
+    """The first packet is a key frame, and none shows a frame from before the key frame it follows."""
+
+    @property
+    def times_s(self) -> NDArray[np.float64]:
+        """[P] presentation times in seconds on the video's own clock."""
+        return np.multiply(self.pts, self.time_base_s, dtype=np.float64)
+
+    def frame_at(self, time_s: float) -> int:
+        """The frame on screen at an instant: the last that begins at or before it; the first if none does."""
+        tick = np.floor(time_s / self.time_base_s + 1e-6)
+        return max(int(np.searchsorted(self.pts, tick, side="right")) - 1, 0)
+
+    def packets_for(self, frames: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """[P] by place in the file: whether a packet must be decoded to see any of some frames.
+
+        From the key frame before a frame's packet up to that packet; where the frame is shown before that key
+        frame (an open group of pictures), from the key frame before. Gaps too short to be worth a jump are filled.
+        """
+        keys = np.flatnonzero(self.is_key)
+        needed = np.zeros(len(self.pts), dtype=np.bool_)
+        frame_of = np.argsort(self.packet_of)
+        for frame in np.unique(frames):
+            packet = self.packet_of[frame]
+            group = int(np.searchsorted(keys, packet, side="right")) - 1
+            if group >= 0 and frame < frame_of[keys[group]]:
+                group -= 1
+            needed[keys[group] if group >= 0 else 0 : packet + 1] = True
+        at = np.flatnonzero(needed)
+        for before, after in pairwise(at.tolist()):
+            if 1 < after - before <= _SHORT_GAP:
+                needed[before:after] = True
+        return needed
+
+
+_SHORT_GAP = 8
+"""Packets; fewer are decoded rather than jumped over, which would empty the decoder's threads."""
+
+
+def read_index(container: InputContainer, stream: VideoStream) -> FrameIndex | None:
+    """Walk the packets without decoding them, as far as the file goes; None when there is none."""
+    raw_pts: list[int] = []
+    keys: list[bool] = []
+    has_own_times = True
+    last_duration = 0
+    for packet in packets(container, stream):
+        moment = packet.pts if packet.pts is not None else packet.dts
+        has_own_times &= packet.pts is not None and not packet.is_discard
+        if moment is None:
+            moment = raw_pts[-1] + (last_duration or 1) if raw_pts else 0
+        raw_pts.append(moment)
+        keys.append(packet.is_keyframe)
+        last_duration = packet.duration or last_duration
+    if not raw_pts:
+        return None
+    unordered, is_key = np.asarray(raw_pts, dtype=np.int64), np.asarray(keys, dtype=np.bool_)
+    packet_of = np.argsort(unordered, kind="stable")
+    pts = unordered[packet_of]
+    mean_duration = int(pts[-1] - pts[0]) // max(len(pts) - 1, 1)
+    since_key = np.maximum.accumulate(np.where(is_key, unordered, np.iinfo(np.int64).min))
+    time_base_s = ticks_s(1, stream.time_base)
+    return FrameIndex(
+        pts=pts,
+        packet_of=packet_of,
+        is_key=is_key,
+        time_base_s=time_base_s,
+        end_s=float(pts[-1] + (last_duration or mean_duration)) * time_base_s,
+        has_own_times=has_own_times and bool(np.all(np.diff(pts) > 0)),
+        has_closed_gops=bool(is_key[0]) and bool(np.all(unordered >= since_key)),
+    )
+
+
+def packets(container: InputContainer, stream: Stream) -> Iterator[Packet[Any]]:
+    """The packets of a track that hold anything, to where the file ends or breaks off."""
+    try:
+        for packet in container.demux(stream):
+            if packet.size > 0:  # an empty one would tell the decoder that the video ends
+                yield packet
+    except DECODE_ERRORS as error:
+        logger.info("%s: packets end early: %s", container.name, one_line(error))

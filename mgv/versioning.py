@@ -1,0 +1,61 @@
+"""Versioning: the one place that runs DVC and git. Always as a program with a list of words, never through a shell."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from mgv.errors import WorkspaceError
+
+_OFFLINE = {"DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "1"}
+_SETTINGS = {
+    "core.analytics": "false",
+    "core.check_update": "false",
+    "core.autostage": "true",
+    "cache.type": "reflink,hardlink,copy",
+}
+
+
+def _run(words: list[str], cwd: Path) -> str:
+    """Run a program in cwd; its output. Raises WorkspaceError with the program's own last line."""
+    environment = {**os.environ, **_OFFLINE}
+    try:
+        done = subprocess.run(
+            words, cwd=cwd, env=environment, capture_output=True, text=True, errors="replace", check=False
+        )
+    except FileNotFoundError as error:
+        raise WorkspaceError(f"{words[0]!r} is not installed; mgv needs it to version a workspace") from error
+    if done.returncode:
+        said = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
+        reason = next((line for line in said if line.startswith("ERROR")), said[-1])
+        raise WorkspaceError(f"{' '.join(words[-3:])} failed in {cwd}: {reason.strip()}")
+    return done.stdout.strip()
+
+
+def _dvc(words: list[str], cwd: Path) -> str:
+    return _run([sys.executable, "-m", "dvc", *words], cwd)
+
+
+def init_repository(root: Path) -> None:
+    """Make root a git and DVC repository with analytics off. What is there already is left as it is."""
+    if not (root / ".git").exists():
+        _run(["git", "init", "--quiet"], root)
+    if not (root / ".dvc").exists():
+        _dvc(["init", "--quiet"], root)
+        for key, value in _SETTINGS.items():
+            _dvc(["config", key, value], root)
+
+
+def commit_all(root: Path, message: str) -> None:
+    """Commit everything in root that git does not ignore, under the person's own name if git knows it."""
+    named = subprocess.run(["git", "config", "user.email"], cwd=root, capture_output=True, check=False)
+    identity = [] if named.stdout.strip() else ["-c", "user.name=mgv", "-c", "user.email=mgv@localhost"]
+    _run(["git", "add", "--all"], root)
+    _run(["git", *identity, "commit", "--quiet", "--message", message], root)
+
+
+def track(root: Path, path: Path) -> None:
+    """Put a file or folder under DVC (`dvc add`), which writes `<path>.dvc` and stages it in git."""
+    _dvc(["add", "--quiet", str(path.relative_to(root))], root)
