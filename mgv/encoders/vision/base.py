@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from mgv.errors import ConfigError, WeightsError
 
@@ -53,14 +54,20 @@ class VisionEncoder(nn.Module):
         """[F, 3, S, S] -> [F, N, V]; with across_frames [B, T, 3, S, S] -> [B, T, N, V]."""
         raise NotImplementedError
 
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        """[B, T, 3, S, S] -> [B, T, N, V], a bounded number of frames at a time."""
+    def forward(self, pixel_values: Tensor, num_frames: Tensor | None = None) -> Tensor:
+        """[B, T, 3, S, S] -> [B, T, N, V], a bounded number of frames at a time.
+
+        Frames beyond num_frames [B] are padding: they are not looked at, their features are zero.
+        """
         pixel_values = pixel_values.to(next(self.parameters()).dtype)
+        counts = [pixel_values.shape[1]] * len(pixel_values) if num_frames is None else num_frames.tolist()
+        videos = [video[:count] for video, count in zip(pixel_values, counts, strict=True)]
         if self.across_frames:
-            return torch.cat([self.encode(video[None]) for video in pixel_values])
-        passes = pixel_values.flatten(0, 1).split(FRAMES_PER_PASS)
-        features = torch.cat([self.encode(frames) for frames in passes])
-        return features.unflatten(0, pixel_values.shape[:2])
+            encoded = [self.encode(video[None])[0] for video in videos]
+        else:
+            passes = torch.cat(videos).split(FRAMES_PER_PASS)
+            encoded = list(torch.cat([self.encode(frames) for frames in passes]).split(counts))
+        return pad_sequence(encoded, batch_first=True)
 
 
 @contextmanager
