@@ -34,6 +34,10 @@ def build_efficientnet_lite(pretrained: str, image_size_px: int = 256) -> Effici
             return EfficientNetLiteEncoder(EfficientNetLite(0.2, 0.3, 10, 32), 32, image_size_px)
     if pretrained != "starter":
         raise ConfigError(f"efficientnet_lite: pretrained is `starter` or `random`, got {pretrained!r}")
-    from mgv.starter import load_efficientnet_lite
+    from safetensors.torch import load_file
 
-    return EfficientNetLiteEncoder(load_efficientnet_lite(), 1280, image_size_px)
+    from mgv.starter import vision_weights
+
+    network = EfficientNetLite()
+    network.load_state_dict(load_file(vision_weights()))
+    return EfficientNetLiteEncoder(network.fold_batch_norms(), 1280, image_size_px)

@@ -25,6 +25,7 @@ UPSTREAM_KEYS = {
     "model.mm_projector.": "content_proj.",
     "model.vlm_att_encoder.bert.embeddings.LayerNorm.": "qformer.embeddings.layernorm.",
     "model.vlm_att_encoder.bert.": "qformer.",
+    "attention.self.": "attention.attention.",
     "model.vlm_att_query": "query",
     "model.vlm_att_ln.": "vision_norm.",
     "model.vlm_att_projector.": "query_proj.",
