@@ -1,1 +1,10 @@
-"""Flows: how a stage is run (retries, limits, run pages). What a stage does is in mgv."""
+"""Flows: how a stage is run (retries, limits, run pages). What a stage does is in mgv.
+
+Importing this package, before Prefect, keeps Prefect off the network in every workspace.
+"""
+
+import os
+
+os.environ.setdefault("DO_NOT_TRACK", "1")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "mgv")

@@ -1,4 +1,4 @@
-"""Versioning: the one place that runs DVC and git. Always as a program with a list of words, never through a shell."""
+"""Versioning: the one place that talks to DVC and git; programs are run with lists of words."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from pathlib import Path
 from mgv.errors import WorkspaceError
 
 _OFFLINE = {"DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "1"}
-_SETTINGS = {
-    "core.analytics": "false",
-    "core.check_update": "false",
-    "core.autostage": "true",
-    "cache.type": "reflink,hardlink,copy",
-}
+_SETTINGS = """\
+[core]
+    analytics = false
+    check_update = false
+    autostage = true
+[cache]
+    type = "reflink,hardlink,copy"
+"""
 
 
 def _run(words: list[str], cwd: Path) -> str:
@@ -44,8 +46,7 @@ def init_repository(root: Path) -> None:
         _run(["git", "init", "--quiet"], root)
     if not (root / ".dvc").exists():
         _dvc(["init", "--quiet"], root)
-        for key, value in _SETTINGS.items():
-            _dvc(["config", key, value], root)
+        (root / ".dvc" / "config").write_text(_SETTINGS, encoding="utf-8")
 
 
 def commit_all(root: Path, message: str) -> None:
@@ -58,4 +59,11 @@ def commit_all(root: Path, message: str) -> None:
 
 def track(root: Path, path: Path) -> None:
     """Put a file or folder under DVC (`dvc add`), which writes `<path>.dvc` and stages it in git."""
-    _dvc(["add", "--quiet", str(path.relative_to(root))], root)
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo(str(root)) as repo:
+            repo.add(str(path))
+    except (DvcException, OSError) as error:
+        raise WorkspaceError(f"dvc add {path.relative_to(root)} failed in {root}: {error}") from error

@@ -1,9 +1,9 @@
 """Workspace: the folder that holds one library. It is a git and DVC repository with a params.yaml.
 
-    params.yaml  dvc.yaml  .dvc/     what is done, with what
-    data/videos/  data/videos.dvc    raw videos, versioned by DVC
-    data/library/                    LanceDB tables (or an object store, `materialize.store`)
-    data/library.json                the manifest: which table versions are the finished library
+params.yaml  dvc.yaml  .dvc/     what is done, with what
+data/videos/  data/videos.dvc    raw videos, versioned by DVC
+data/library/                    LanceDB tables (or an object store, `materialize.store`)
+data/library.json                the manifest: which table versions are the finished library
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def find_workspace(start: Path) -> Workspace:
         if (folder / "params.yaml").is_file() and (folder / ".dvc").is_dir():
             return Workspace(root=folder, params=load_params(folder / "params.yaml"))
     raise WorkspaceError(
-        f"{start}: no workspace here (params.yaml and .dvc/); make one with `mgv init DIR`, or name one with --library"
+        f"{start}: no workspace here (params.yaml and .dvc/); make one by `mgv init DIR`, or name one by --library"
     )
 
 
@@ -105,7 +105,7 @@ def init_workspace(root: Path) -> Workspace:
 
 
 def _template(name: str) -> Path:
-    """The default params.yaml or dvc.yaml: in the package when installed, at the repository's root otherwise."""
+    """The default params.yaml or dvc.yaml: in the package when installed, else at the repository's root."""
     packaged = Path(str(files("mgv"))) / "template" / name
     return packaged if packaged.is_file() else Path(__file__).parents[1] / name
 

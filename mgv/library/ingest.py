@@ -61,7 +61,6 @@ class _Shelf:
 
     folder: Path
     by_name: dict[str, StoredFile] = field(default_factory=dict)
-    changed: bool = False
 
     def with_content(self, video_id: str) -> StoredFile | None:
         return next((f for f in self.by_name.values() if f.video_id == video_id), None)
@@ -72,21 +71,17 @@ def ingest(
 ) -> list[IngestResult]:
     """Store files and folders of videos, then track data/videos with DVC. A bad file stops no other.
 
-    on_file is told each file's result as it happens. Raises UsageError for a path that does not exist.
+    on_file is told each file's result as it happens.
     """
-    found = list(_expand(list(paths)))
+    found = list(_expand(paths))
     results: list[IngestResult] = []
     with workspace.writing():
         shelf = _open_shelf(workspace)
-        try:
-            for source, fault in found:
-                result = _reject(source, fault) if fault else _take(shelf, source)
-                results.append(result)
-                on_file(result)
-        finally:
-            _write_index(workspace, shelf.by_name.values())
-        if shelf.changed or not workspace.videos_dir.with_suffix(".dvc").exists():
-            versioning.track(workspace.root, workspace.videos_dir)
+        for source, fault in found:
+            result = _reject(source, fault) if fault else _take(shelf, source)
+            results.append(result)
+            on_file(result)
+        _track(workspace, shelf)
     return results
 
 
@@ -96,13 +91,14 @@ def remove(workspace: Workspace, names: Iterable[str]) -> list[str]:
         shelf = _open_shelf(workspace)
         wanted = list(names)
         if unknown := [name for name in wanted if name not in shelf.by_name]:
-            raise UsageError(f"no such video in the library: {', '.join(map(repr, unknown))} (see `mgv videos`)")
+            raise UsageError(
+                f"no such video in the library: {', '.join(map(repr, unknown))} (see `mgv videos`)"
+            )
         for name in wanted:
             _drop_sidecar(shelf.folder / name)
             (shelf.folder / name).unlink()
             del shelf.by_name[name]
-        _write_index(workspace, shelf.by_name.values())
-        versioning.track(workspace.root, workspace.videos_dir)
+        _track(workspace, shelf)
     return wanted
 
 
@@ -123,18 +119,12 @@ def content_id(path: Path) -> str:
         return hashlib.file_digest(source, "sha256").hexdigest()
 
 
-def _expand(paths: list[Path]) -> Iterator[tuple[Path, str | None]]:
+def _expand(paths: Iterable[Path]) -> Iterator[tuple[Path, str | None]]:
     """Every video file meant by paths, with a fault where a path means none. Folders are walked by name."""
     for path in paths:
         if path.is_dir():
-            inside = [
-                Path(folder) / name
-                for folder, subfolders, names in os.walk(path)
-                for name in sorted(names)
-                if is_video_name(name) and not name.startswith(".")
-                if not subfolders.sort()  # type: ignore[func-returns-value]
-            ]
-            yield from ((file, None) for file in inside)
+            inside = [p for p in sorted(path.rglob("*")) if is_video_name(p) and not p.is_dir()]
+            yield from _expand(inside)
             if not inside:
                 yield path, "a folder without video files"
         elif path.is_symlink() and not path.exists():
@@ -181,7 +171,6 @@ def _meet_known(shelf: _Shelf, source: Path, known: StoredFile) -> IngestResult:
             sidecar.rename(shelf.folder / (Path(name).stem + sidecar.suffix))
         del shelf.by_name[known.name]
         shelf.by_name[name] = replace(known, name=name, source=str(source.absolute()))
-        shelf.changed = True
         return IngestResult(source=str(source), outcome="renamed", name=name, reason=f"was {known.name}")
     return IngestResult(
         source=str(source), outcome="duplicate", name=known.name, reason=f"same content as {known.name}"
@@ -200,7 +189,6 @@ def _place_new(shelf: _Shelf, source: Path, video_id: str) -> IngestResult:
     _link_or_copy(source, incoming)
     os.replace(incoming, shelf.folder / name)
     shelf.by_name[name] = replace(_facts(shelf.folder / name, video_id), source=origin)
-    shelf.changed = True
     return IngestResult(source=str(source), outcome=outcome, name=name)
 
 
@@ -227,7 +215,6 @@ def _take_sidecar(shelf: _Shelf, source: Path, result: IngestResult) -> IngestRe
     incoming = shelf.folder / f"{_INCOMING}subtitles"
     incoming.write_bytes(content)
     os.replace(incoming, target)
-    shelf.changed = True
     outcome = "updated" if result.outcome == "unchanged" else result.outcome
     return replace(result, outcome=outcome, reason=f"with subtitles {sidecar.name}")
 
@@ -240,7 +227,7 @@ def _drop_sidecar(video: Path) -> None:
 def _safe_name(name: str) -> str:
     """A file name without control characters, not hidden, valid UTF-8: one that every tool here can carry."""
     readable = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    printable = "".join(c if c.isprintable() and c not in '/\\' else "_" for c in readable)
+    printable = "".join(c if c.isprintable() and c not in "/\\" else "_" for c in readable)
     return printable.lstrip(".") or "video"
 
 
@@ -270,6 +257,15 @@ def _reflink(source: Path, target: Path) -> bool:
     except OSError:
         target.unlink(missing_ok=True)
         return False
+
+
+def _track(workspace: Workspace, shelf: _Shelf) -> None:
+    """Put the folder under DVC, then note the files as DVC has relinked them."""
+    versioning.track(workspace.root, shelf.folder)
+    relinked = [
+        replace(_facts(shelf.folder / f.name, f.video_id), source=f.source) for f in shelf.by_name.values()
+    ]
+    _write_index(workspace, relinked)
 
 
 def _open_shelf(workspace: Workspace) -> _Shelf:

@@ -1,0 +1,178 @@
+"""Answer: moments → an answer whose every citation exists.
+
+An answerer is a part, chosen by name. It reads the question and the moments' evidence and may write [1], [2], …
+for the moments it used; what it writes is then held against the evidence, whoever wrote it: numbers that name
+no moment are taken out, and an answer that cites nothing is given the moment it shares most words with.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from mgv.config import AnswererParams
+from mgv.encoders.base import TextEmbedder
+from mgv.errors import ConfigError
+from mgv.library.search import content_words, coverage
+from mgv.records import Answer, Citation, Moment
+
+_CITATION = re.compile(r"\s*\[(\d{1,4}(?:\s*,\s*\d{1,4})*)\]")
+GROUNDED = 0.75
+"""A written answer stands when at least this share of its content words are in the evidence or the question."""
+
+
+class Answerer(Protocol):
+    """Writes an answer from evidence."""
+
+    def write(self, question: str, moments: Sequence[Moment]) -> str | None:
+        """The answer, with [n] for the n-th moment (from 1); None when the moments do not hold one."""
+        ...
+
+
+def clock(time_s: float) -> str:
+    """A time as people write it: 1:05, or 1:02:03 from an hour on."""
+    hours, rest = divmod(max(0, int(time_s)), 3600)
+    minutes, seconds = divmod(rest, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def describe(moment: Moment) -> str:
+    """A moment's evidence in one line: where, what is said, what is seen."""
+    parts = [f"{moment.video} at {clock(moment.start_s)}-{clock(moment.end_s)}."]
+    if moment.text:
+        parts.append(f'Words: "{moment.text}"')
+    if moment.labels:
+        parts.append(f"Picture: {', '.join(moment.labels)}.")
+    return " ".join(parts)
+
+
+def answer(question: str, moments: Sequence[Moment], answerer: Answerer) -> Answer:
+    """A cited answer from ranked moments. Without moments, or when they hold none, `text` is None."""
+    written = answerer.write(question, moments) if moments else None
+    if not written or not written.strip():
+        return Answer(question=question, text=None, citations=(), moments=tuple(moments))
+    text, numbers = cite(written.strip(), moments)
+    citations = tuple(_citation(number, moments[number - 1]) for number in numbers)
+    return Answer(question=question, text=text, citations=citations, moments=tuple(moments))
+
+
+def cite(text: str, moments: Sequence[Moment]) -> tuple[str, list[int]]:
+    """The text with only citations that exist, and their numbers in order. At least one, where there are moments."""
+    numbers: list[int] = []
+
+    def keep(match: re.Match[str]) -> str:
+        given = [int(number) for number in match[1].split(",")]
+        known = [number for number in given if 1 <= number <= len(moments)]
+        numbers.extend(known)
+        return "".join(f" [{number}]" for number in dict.fromkeys(known))
+
+    cited = _CITATION.sub(keep, text).strip()
+    if not numbers:
+        words = content_words(cited)
+        shared = [coverage(words, describe(moment)) if words else 0.0 for moment in moments]
+        numbers = [shared.index(max(shared)) + 1]
+        cited = f"{cited} [{numbers[0]}]"
+    return cited, sorted(set(numbers))
+
+
+def _citation(number: int, moment: Moment) -> Citation:
+    return Citation(
+        number=number,
+        video=moment.video,
+        video_id=moment.video_id,
+        start_s=moment.start_s,
+        end_s=moment.end_s,
+    )
+
+
+class TextAnswerer:
+    """`text`: a language model reads the moments' words and labels and answers in a sentence or two.
+
+    Small models invent freely, so an answer stands only when its words are the evidence's (GROUNDED). Otherwise
+    the sentence of the evidence that is nearest to the question is quoted instead.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, embedder: TextEmbedder, max_new_tokens: int) -> None:
+        self._model, self._tokenizer, self._embedder = model, tokenizer, embedder
+        self._max_new_tokens = max_new_tokens
+
+    def write(self, question: str, moments: Sequence[Moment]) -> str | None:
+        evidence = " ".join(describe(moment) for moment in moments)
+        written = self._generate(question, moments)
+        words = content_words(_CITATION.sub("", written))
+        asked = content_words(question)
+        says_something = any(word not in asked for word in words)
+        if says_something and coverage(words, f"{evidence} {question}") >= GROUNDED:
+            return written
+        return self._quote(question, moments)
+
+    def _generate(self, question: str, moments: Sequence[Moment]) -> str:
+        """The model's own words: greedy, so that the same evidence gives the same answer."""
+        import torch
+
+        notes = "\n".join(f"[{number}] {describe(moment)}" for number, moment in enumerate(moments, start=1))
+        chat = [
+            {
+                "role": "system",
+                "content": "You answer a question about videos in one short sentence. "
+                "Use only the words of the notes.",
+            },
+            {"role": "user", "content": f"Notes:\n{notes}\n\nQuestion: {question}"},
+        ]
+        inputs = self._tokenizer.apply_chat_template(
+            chat, add_generation_prompt=True, return_tensors="pt", return_dict=True
+        ).to(self._model.device)
+        with torch.inference_mode():
+            output = self._model.generate(
+                **inputs,
+                max_new_tokens=self._max_new_tokens,
+                do_sample=False,
+                pad_token_id=self._tokenizer.eos_token_id,
+            )
+        new = output[0, inputs["input_ids"].shape[1] :]
+        text = str(self._tokenizer.decode(new, skip_special_tokens=True)).strip()
+        return _whole_sentences(text) if len(new) >= self._max_new_tokens else text
+
+    def _quote(self, question: str, moments: Sequence[Moment]) -> str:
+        """The sentence nearest to the question, or what the best moment shows where nothing is said."""
+        said = [
+            (sentence, number)
+            for number, moment in enumerate(moments, start=1)
+            for sentence in _sentences(moment.text)
+        ]
+        first = moments[0]
+        if not said or not first.text and first.labels:
+            shown = f" shows {', '.join(first.labels)}" if first.labels else " matches"
+            return f"{first.video} at {clock(first.start_s)}-{clock(first.end_s)}{shown} [1]."
+        vectors = self._embedder.embed([question, *(sentence for sentence, _ in said)])
+        sentence, number = said[int((vectors[1:] @ vectors[0]).argmax())]
+        return f"“{sentence}” [{number}]"
+
+
+def _sentences(text: str) -> list[str]:
+    return [part.strip() for part in re.split(r"(?<=[.!?…])\s+", text) if part.strip()]
+
+
+def _whole_sentences(text: str) -> str:
+    """Text without the sentence that was cut off at its end."""
+    whole = [sentence for sentence in _sentences(text) if sentence[-1] in ".!?…"]
+    return " ".join(whole) or text
+
+
+def _load_text(params: AnswererParams, embedder: TextEmbedder) -> Answerer:
+    from mgv.model.language import load_language_model
+
+    model, tokenizer = load_language_model(params.pretrained, params.device)
+    return TextAnswerer(model, tokenizer, embedder, params.max_new_tokens)
+
+
+ANSWERERS: dict[str, Callable[[AnswererParams, TextEmbedder], Answerer]] = {"text": _load_text}
+"""Answerers by name."""
+
+
+def load_answerer(params: AnswererParams, embedder: TextEmbedder) -> Answerer:
+    """The answerer of params.yaml. Raises ConfigError for a name that does not exist."""
+    if params.name not in ANSWERERS:
+        raise ConfigError(f"ask.answerer.name: {params.name!r} is not one of {', '.join(sorted(ANSWERERS))}")
+    return ANSWERERS[params.name](params, embedder)

@@ -1,0 +1,183 @@
+"""The Python API: a materialised library to search and ask.
+
+    from mgv import Library
+
+    library = Library.open("talks")
+    for moment in library.search("a white parrot"):
+        print(moment.video, moment.start_s, moment.end_s, moment.score)
+    print(library.ask("what license is proposed?").text)
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mgv.answer import Answerer, answer, load_answerer
+from mgv.errors import UsageError, WorkspaceError
+from mgv.library.ingest import content_id
+from mgv.library.manifest import Manifest, read_manifest
+from mgv.library.parts import Parts
+from mgv.library.search import MAX_QUERY_CHARS, Hit, text_hits, vector_hits
+from mgv.library.store import only_videos, open_for_reading
+from mgv.records import Answer, Moment, Video
+from mgv.retrieve import Found, Reach, fuse
+from mgv.workspace import Workspace, find_workspace
+
+logger = logging.getLogger(__name__)
+
+_NUM_LABELS = 3
+
+
+class Library:
+    """A finished library, read at the versions of its last `mgv materialize`."""
+
+    def __init__(self, workspace: Workspace, manifest: Manifest) -> None:
+        self.workspace, self.manifest = workspace, manifest
+        self._tables = open_for_reading(workspace.store_uri, manifest.versions)
+        rows = self._tables["videos"].to_arrow().to_pylist()
+        self._videos = {row["video_id"]: row for row in rows if row["state"] == "ready"}
+        self._parts = Parts(workspace.params.materialize)
+
+    @classmethod
+    def open(cls, path: str | Path = ".") -> Library:
+        """The library of the workspace at path or above it. Raises WorkspaceError where there is none yet."""
+        workspace = find_workspace(Path(path))
+        manifest = read_manifest(workspace.manifest)
+        if manifest is None:
+            raise WorkspaceError(
+                f"{workspace.root}: nothing materialised yet; run `mgv ingest FILES` and `mgv materialize`"
+            )
+        return cls(workspace, manifest)
+
+    def videos(self) -> list[Video]:
+        """The library's videos, by name."""
+        names = Video.__dataclass_fields__
+        videos = [Video(**{name: row[name] for name in names}) for row in self._videos.values()]
+        return sorted(videos, key=lambda video: video.name)
+
+    def search(
+        self, query: str, *, limit: int | None = None, videos: Sequence[str] | None = None
+    ) -> list[Moment]:
+        """Ranked moments; an empty list when nothing is relevant.
+
+        videos: search only in these, by file name, path or id. Raises UsageError for an empty query, a limit
+        below 1 or an unknown video.
+        """
+        query = _checked(query)
+        if limit is not None and limit < 1:
+            raise UsageError(f"limit must be at least 1, got {limit}")
+        video_ids = None if videos is None else [self._video_id(video) for video in videos]
+        params = self.workspace.params.search
+        found = fuse(
+            self._hits(query, video_ids),
+            asdict(params.weights),
+            rrf_k=params.rrf_k,
+            reach=Reach(merge_gap_s=params.merge_gap_s, moment_length_s=params.moment_length_s),
+        )
+        return [self._moment(each) for each in found[: limit or params.limit]]
+
+    def ask(
+        self, question: str, *, videos: Sequence[str] | None = None, answerer: Answerer | None = None
+    ) -> Answer:
+        """An answer with numbered citations; its text is None when nothing in the library is relevant."""
+        question = _checked(question)
+        moments = self.search(question, limit=self.workspace.params.ask.moments, videos=videos)
+        if not moments:
+            return Answer(question=question, text=None, citations=(), moments=())
+        return answer(question, moments, answerer or self._answerer)
+
+    def warm_up(self) -> None:
+        """Load what a search needs, so that the first one is as quick as the next."""
+        self._hits("warm up", None)
+
+    @cached_property
+    def _answerer(self) -> Answerer:
+        return load_answerer(self.workspace.params.ask.answerer, self._parts.text_embedder)
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(max_workers=4, thread_name_prefix="mgv-search")
+
+    def _hits(self, query: str, video_ids: list[str] | None) -> dict[str, list[Hit]]:
+        """Each channel's hits, the channels side by side."""
+        limit = self.workspace.params.search.candidates
+        frames, segments, pool = self._tables["frames"], self._tables["segments"], self._pool
+        text = pool.submit(text_hits, segments, query, limit, video_ids)
+        screen = pool.submit(text_hits, frames, query, limit, video_ids) if self._reads_screens else None
+        embedder = self._parts.text_embedder
+        vector = embedder.embed([query])[0]
+        meaning = pool.submit(vector_hits, segments, vector, embedder.relevance, limit, video_ids)
+        eye = self._parts.frame_embedder
+        seen = vector_hits(frames, eye.embed_queries([query])[0], eye.relevance, limit, video_ids)
+        hits = {"frames": seen, "segments": meaning.result(), "text": text.result()}
+        return hits | ({"screen": screen.result()} if screen else {})
+
+    @property
+    def _reads_screens(self) -> bool:
+        return self.workspace.params.materialize.ocr.name != "none"
+
+    def _moment(self, found: Found) -> Moment:
+        return Moment(
+            video=self._videos[found.video_id]["name"],
+            video_id=found.video_id,
+            start_s=round(found.start_s, 3),
+            end_s=round(found.end_s, 3),
+            score=round(found.score, 4),
+            channels=found.channels,
+            text=self._words(found),
+            labels=self._labels(found),
+        )
+
+    def _words(self, found: Found) -> str:
+        """What is said in a moment."""
+        rows = self._within("segments", found, ["start_s", "text"])
+        return " ".join(row["text"] for row in sorted(rows, key=lambda row: row["start_s"]))
+
+    def _labels(self, found: Found) -> tuple[str, ...]:
+        """What a moment's frames show: the names with the highest mean probability."""
+        sums: dict[str, float] = {}
+        for row in self._within("frames", found, ["labels", "probabilities"]):
+            for name, probability in zip(row["labels"], row["probabilities"], strict=True):
+                sums[name] = sums.get(name, 0.0) + probability
+        return tuple(sorted(sums, key=lambda name: -sums[name])[:_NUM_LABELS])
+
+    def _within(self, table: str, found: Found, columns: list[str]) -> list[dict[str, Any]]:
+        """Rows of a moment's video that overlap it by more than an instant."""
+        from lancedb.expr import col, lit
+
+        inside = (col("start_s") < lit(found.end_s - 0.05)) & (col("end_s") > lit(found.start_s + 0.05))
+        query = self._tables[table].search().where(only_videos([found.video_id]) & inside)
+        rows: list[dict[str, Any]] = query.select(columns).limit(1000).to_list()
+        return rows
+
+    def _video_id(self, wanted: str) -> str:
+        """The id of a video given by file name, path or id."""
+        by_name = {row["name"]: video_id for video_id, row in self._videos.items()}
+        if wanted in self._videos:
+            return wanted
+        if (name := Path(wanted).name) in by_name:
+            return by_name[name]
+        if Path(wanted).is_file() and (video_id := content_id(Path(wanted))) in self._videos:
+            return video_id
+        if reason := self.manifest.failed.get(name):
+            raise UsageError(f"{wanted!r} could not be read: {reason}")
+        near = difflib.get_close_matches(name, by_name, n=3, cutoff=0.5)
+        hint = f"; did you mean {', '.join(near)}?" if near else "; `mgv videos` lists them"
+        raise UsageError(f"{wanted!r} is not in the library{hint}")
+
+
+def _checked(query: str) -> str:
+    """A query without characters that no text holds. Raises UsageError when nothing is left."""
+    cleaned = " ".join(query.replace("\0", " ").split())
+    if not cleaned:
+        raise UsageError("the query is empty; say what to look for, for example: mgv search \"a white parrot\"")
+    if len(cleaned) > MAX_QUERY_CHARS:
+        logger.warning("the query has %d characters; the first %d are used", len(cleaned), MAX_QUERY_CHARS)
+    return cleaned[:MAX_QUERY_CHARS]

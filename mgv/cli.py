@@ -1,0 +1,415 @@
+"""The command line. Only this module prints: results on stdout, progress and warnings on stderr.
+
+Nothing heavy is imported here: each command imports what it runs.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mgv.errors import MgvError
+
+if TYPE_CHECKING:
+    from mgv.api import Library
+    from mgv.library.ingest import IngestResult
+    from mgv.library.materialize import Report
+    from mgv.records import Answer, Moment
+    from mgv.workspace import Workspace
+
+app = typer.Typer(
+    name="mgv",
+    help="Ask a library of videos; get an answer with the moments it rests on.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+LibraryDir = Annotated[
+    Path,
+    typer.Option("--library", "-l", metavar="DIR", envvar="MGV_LIBRARY", help="The workspace, or a folder in it."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Limit = Annotated[int | None, typer.Option("--limit", "-n", metavar="N", help="How many moments at most.")]
+In = Annotated[
+    list[str] | None, typer.Option("--in", metavar="VIDEO", help="Only in this video (repeat for several).")
+]
+HERE = Path()
+
+
+@app.callback()
+def _options(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr.")] = False,
+) -> None:
+    logging.getLogger("mgv").setLevel(logging.INFO if verbose else logging.WARNING)
+
+
+@app.command()
+def init(directory: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")], as_json: Json = False) -> None:
+    """Make a workspace: a git and DVC repository with params.yaml and dvc.yaml."""
+    from mgv.workspace import init_workspace
+
+    workspace = init_workspace(directory)
+    _show(
+        as_json,
+        {"workspace": str(workspace.root)},
+        f"workspace {workspace.root}\nnext: cd {directory} && mgv ingest FILES_OR_FOLDERS && mgv materialize",
+    )
+
+
+@app.command()
+def ingest(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Video files, or folders of them.")],
+    library: LibraryDir = HERE,
+    as_json: Json = False,
+) -> None:
+    """Take videos in, each once by content, and version them with DVC."""
+    from mgv.library import ingest as library_ingest
+
+    workspace = _workspace(library)
+    with _steps("ingest") as step:
+        results = library_ingest.ingest(workspace, paths, lambda result: step(_ingest_line(result)))
+    rejected = [result for result in results if result.outcome == "rejected"]
+    counts = _counts([result.outcome for result in results])
+    _show(as_json, {"files": [asdict(result) for result in results]}, f"{counts}\nnext: mgv materialize")
+    if rejected and len(rejected) == len(results):
+        raise typer.Exit(4)
+
+
+def _ingest_line(result: IngestResult) -> str:
+    name = result.name or result.source
+    return f"{result.outcome:9}  {_printable(name)}" + (f"  ({_printable(result.reason)})" if result.reason else "")
+
+
+@app.command()
+def remove(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="File names as `mgv videos` lists them.")],
+    library: LibraryDir = HERE,
+    as_json: Json = False,
+) -> None:
+    """Take videos out of the library; DVC keeps the versions that had them."""
+    from mgv.library import ingest as library_ingest
+
+    removed = library_ingest.remove(_workspace(library), names)
+    _show(as_json, {"removed": removed}, f"removed {', '.join(map(_printable, removed))}\nnext: mgv materialize")
+
+
+@app.command()
+def materialize(
+    library: LibraryDir = HERE,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Compute everything anew.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Bring frame embeddings and subtitle segments up to date: only what changed is computed."""
+    from mgv.library.materialize import materialize as run
+
+    workspace = _workspace(library)
+    with _bar("materialize") as (plan, step):
+        report = run(workspace, rebuild=rebuild, on_plan=plan, on_step=step)
+    _show(as_json, _report_json(report), _report_text(report))
+
+
+def _report_json(report: Report) -> dict[str, Any]:
+    manifest = report.manifest
+    return {
+        "computed": list(report.computed),
+        "renamed": list(report.renamed),
+        "removed": list(report.removed),
+        "failed": manifest.failed,
+        "videos": len(manifest.items) - len(manifest.failed),
+        "frames": manifest.num_frames,
+        "segments": manifest.num_segments,
+        "duration_s": manifest.duration_s,
+        "digest": manifest.digest,
+        "tag": manifest.tag,
+    }
+
+
+def _report_text(report: Report) -> str:
+    manifest = report.manifest
+    lines = [f"{what} {_printable(name)}" for what in ("renamed", "removed") for name in getattr(report, what)]
+    lines += [f"failed {_printable(name)}: {_printable(why)}" for name, why in manifest.failed.items()]
+    changed = f"{len(report.computed)} computed" if report.computed else "nothing to compute"
+    lines.append(
+        f"{changed}; the library holds {len(manifest.items) - len(manifest.failed)} videos "
+        f"({_length(manifest.duration_s)}), {manifest.num_frames} frames, {manifest.num_segments} segments"
+    )
+    return "\n".join(lines)
+
+
+@app.command()
+def videos(library: LibraryDir = HERE, as_json: Json = False) -> None:
+    """List the library's videos."""
+    opened = _library(library)
+    rows = [asdict(video) for video in opened.videos()]
+    lines = [
+        f"{_length(video.duration_s):>8}  {video.width}x{video.height}  {video.video_codec}"
+        f"{'+' + video.audio_codec if video.audio_codec else ''}  {_printable(video.name)}"
+        for video in opened.videos()
+    ]
+    lines += [f"{'failed':>8}  {_printable(name)}: {_printable(why)}" for name, why in opened.manifest.failed.items()]
+    _show(as_json, {"videos": rows, "failed": opened.manifest.failed}, "\n".join(lines) or "no videos yet")
+
+
+@app.command()
+def search(
+    query: Annotated[str, typer.Argument(help='What to look for, for example "a white parrot".')],
+    library: LibraryDir = HERE,
+    limit: Limit = None,
+    videos: In = None,
+    as_json: Json = False,
+) -> None:
+    """Find moments: by what is seen, what is meant and the words said."""
+    with _spinner("searching"):
+        moments = _library(library).search(query, limit=limit, videos=videos)
+    _show(as_json, {"query": query, "moments": _moments_json(moments)}, _moments_text(moments))
+
+
+@app.command()
+def ask(
+    video: Annotated[str, typer.Argument(help="A video of the library, by file name.")],
+    question: Annotated[str, typer.Argument(help="The question.")],
+    library: LibraryDir = HERE,
+    as_json: Json = False,
+) -> None:
+    """Ask one video."""
+    _answer(library, question, [video], as_json)
+
+
+@app.command("search-and-ask")
+def search_and_ask(
+    question: Annotated[str, typer.Argument(help='A question, or a scene: "scene where the rocket lifts off".')],
+    library: LibraryDir = HERE,
+    videos: In = None,
+    as_json: Json = False,
+) -> None:
+    """Ask the whole library: an answer with the moments it rests on."""
+    _answer(library, question, videos, as_json)
+
+
+def _answer(library: Path, question: str, videos: list[str] | None, as_json: bool) -> None:
+    with _spinner("reading"):
+        answer = _library(library).ask(question, videos=videos)
+    _show(as_json, _answer_json(answer), _answer_text(answer))
+
+
+@app.command()
+def parts(as_json: Json = False) -> None:
+    """List the parts that params.yaml can name."""
+    from mgv.answer import ANSWERERS
+    from mgv.encoders.parts import FAMILIES
+
+    named = {family: sorted(names) for family, names in FAMILIES.items()} | {"answerer": sorted(ANSWERERS)}
+    _show(as_json, named, "\n".join(f"{family:15}  {'  '.join(names)}" for family, names in named.items()))
+
+
+@app.command()
+def doctor(library: LibraryDir = HERE, as_json: Json = False) -> None:
+    """Say what is installed, which weights are at hand, which device, and what to do about what is missing."""
+    from mgv.doctor import examine
+
+    checks = examine(library)
+    lines = [
+        f"{'ok' if check.ok else check.level:8}  {check.name:18}  {check.found}"
+        + ("" if check.ok else f"\n{'':30}→ {check.advice}")
+        for check in checks
+    ]
+    _show(as_json, {"checks": [asdict(check) for check in checks]}, "\n".join(lines))
+    if any(check.level == "missing" and not check.ok for check in checks):
+        raise typer.Exit(6)
+
+
+@app.command()
+def setup(as_json: Json = False) -> None:
+    """Convert the starter weights once, so that no other command has to."""
+    from mgv.starter import prepare_starter, starter_status
+
+    with _steps("setup") as step:
+        prepare_starter(lambda part: step(f"{part.word:9} {part.what}"))
+    status = [asdict(part) for part in starter_status()]
+    _show(as_json, {"starter": _plain(status)}, "starter weights are ready")
+
+
+def main() -> None:
+    """Run the command line. An error that a person can mend is one line, with the exit code of its class."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    logging.basicConfig(level=logging.ERROR, format="mgv: %(message)s", stream=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        app()
+    except MgvError as error:
+        print(f"mgv: {_printable(str(error))}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of our output went away
+        sys.exit(0)
+    except KeyboardInterrupt:
+        print("mgv: stopped; what was finished is kept", file=sys.stderr)
+        sys.exit(130)
+
+
+_QUIET = {
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+}
+
+
+def _workspace(start: Path) -> Workspace:
+    from mgv.workspace import find_workspace
+
+    return find_workspace(start)
+
+
+def _library(start: Path) -> Library:
+    from mgv.api import Library
+
+    return Library.open(start)
+
+
+def _show(as_json: bool, value: Any, text: str) -> None:
+    if as_json:
+        print(json.dumps(value, ensure_ascii=False, indent=1))
+    elif text:
+        print(text)
+
+
+def _moments_json(moments: Sequence[Moment]) -> list[dict[str, Any]]:
+    return [_plain(asdict(moment)) for moment in moments]
+
+
+def _moments_text(moments: Sequence[Moment]) -> str:
+    if not moments:
+        return "nothing relevant found"
+    return "\n".join(
+        f"{number}  {_printable(moment.video)}  {_span(moment)}  {moment.score:.2f}  {'+'.join(moment.channels)}"
+        + _detail(moment)
+        for number, moment in enumerate(moments, start=1)
+    )
+
+
+def _detail(moment: Moment) -> str:
+    said = f"\n   “{_short(moment.text)}”" if moment.text else ""
+    seen = f"\n   sees: {', '.join(moment.labels)}" if moment.labels and "frames" in moment.channels else ""
+    return said + seen
+
+
+def _answer_json(answer: Answer) -> dict[str, Any]:
+    return {
+        "query": answer.question,
+        "answer": answer.text,
+        "citations": [_plain(asdict(citation)) for citation in answer.citations],
+        "moments": _moments_json(answer.moments),
+    }
+
+
+def _answer_text(answer: Answer) -> str:
+    if answer.text is None:
+        return "nothing in the library answers that"
+    cited = [
+        f"[{citation.number}] {_printable(citation.video)}  {_span(citation)}" for citation in answer.citations
+    ]
+    return "\n".join([answer.text, "", *cited])
+
+
+def _span(stretch: Any) -> str:
+    from mgv.answer import clock
+
+    return f"{clock(stretch.start_s)}-{clock(stretch.end_s)}"
+
+
+def _length(duration_s: float) -> str:
+    from mgv.answer import clock
+
+    return clock(round(duration_s))
+
+
+def _short(text: str, limit: int = 160) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 1].rsplit(" ", 1)[0] + " …"
+
+
+def _printable(text: str) -> str:
+    """Text for one line of a terminal: control characters are shown, not obeyed."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _plain(value: Any) -> Any:
+    """Tuples and paths as JSON knows them."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _counts(outcomes: list[str]) -> str:
+    return ", ".join(f"{outcomes.count(name)} {name}" for name in dict.fromkeys(outcomes)) or "nothing found"
+
+
+@contextmanager
+def _spinner(what: str) -> Iterator[None]:
+    """A moving sign on a terminal while something takes a while."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(what):
+        yield
+
+
+@contextmanager
+def _steps(what: str) -> Iterator[Callable[[str], None]]:
+    """A line on stderr for each step, with a moving sign in between on a terminal."""
+    with _spinner(what):
+        yield lambda line: print(line, file=sys.stderr)
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[tuple[Callable[[int], None], Callable[[str, str, float], None]]]:
+    """A progress bar over videos on a terminal; elsewhere a line for each finished video."""
+    if not sys.stderr.isatty():
+        total = [0, 0]
+
+        def plan(count: int) -> None:
+            total[1] = count
+
+        def step(name: str, step: str, done: float) -> None:
+            if step == "done":
+                total[0] += 1
+                print(f"{what} {total[0]}/{total[1]}  {_printable(name)}", file=sys.stderr)
+
+        yield plan, step
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[now]}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=None, now="")
+
+        def advance(name: str, step: str, done: float) -> None:
+            progress.update(task, advance=step == "done", now=escape(f"{_printable(name)} {step} {done:.0%}"))
+
+        yield lambda count: progress.update(task, total=count), advance
+
+
+if __name__ == "__main__":
+    main()

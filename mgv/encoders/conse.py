@@ -1,0 +1,184 @@
+"""ConSE: frames and text in one space without a model trained on both.
+
+Norouzi et al. 2013 (arXiv 1312.5650), section 3: a frame's vector is the probability-weighted mean of the text vectors
+of its likeliest classes; a query is embedded by the same text embedder. Ours: the vector of a class is that of "a photo
+of a <all its names>", and the posterior is softened by a temperature before the likeliest are taken.
+T frames, K classes, D width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mgv.config import PartParams
+from mgv.encoders.base import Float32, FrameEmbedder, FrameEmbeddings, Relevance, TextEmbedder, Uint8
+from mgv.errors import ConfigError
+from mgv.records import Label
+from mgv.starter import cache_dir, vision_weights
+
+SIZE_PX = 260
+"""What EfficientNet-Lite2 was trained at."""
+RANDOM_SIZE_PX = 64
+BATCH_SIZE = 16
+TEMPERATURE = 2.0
+NUM_CLASSES = 10
+"""How many of the likeliest classes make a frame's vector."""
+NUM_LABELS = 5
+PROMPT = "a photo of a {}"
+RELEVANCE = Relevance(floor=0.25, ceiling=0.6)
+
+_ASKING = re.compile(
+    r"^(?:please |can you |could you |i want to see |show me |find me |find |look for |search for |give me |get me )*"
+    r"(?:(?:all |any |some |the |a |an |that |those |every )*"
+    r"(?:scenes?|moments?|parts?|clips?|videos?|footage|frames?|shots?|pictures?|images?|photos?|segments?|places?|time)"
+    r" (?:where|when|in which|with|of|that shows?|showing|which shows?|containing|about) )?",
+    re.IGNORECASE,
+)
+
+
+def read_class_names() -> list[str]:
+    """The names of the 1000 ImageNet classes, in the order of the network's outputs."""
+    text = resources.files("mgv").joinpath("assets/imagenet_classes.txt").read_text(encoding="utf-8")
+    return text.splitlines()
+
+
+def conse_vectors(
+    logits: Float32, class_vectors: Float32, temperature: float = TEMPERATURE, num_classes: int = NUM_CLASSES
+) -> Float32:
+    """Logits [T, K] and unit class vectors [K, D] -> frame vectors [T, D], unit length."""
+    posterior = _softmax(logits / temperature)
+    likeliest = np.argsort(-posterior, axis=1, kind="stable")[:, :num_classes]  # [T, num_classes]
+    weights = np.take_along_axis(posterior, likeliest, axis=1)
+    weights /= weights.sum(axis=1, keepdims=True)
+    mean = np.einsum("tk,tkd->td", weights, class_vectors[likeliest])
+    return _unit(mean)
+
+
+def likeliest_labels(logits: Float32, names: Sequence[str], num_labels: int) -> tuple[tuple[Label, ...], ...]:
+    """Logits [T, K] -> per frame the likeliest classes by their first name, with the network's own probability."""
+    posterior = _softmax(logits)
+    order = np.argsort(-posterior, axis=1, kind="stable")[:, :num_labels]
+    return tuple(
+        tuple(Label(name=names[k].split(",")[0], probability=float(row[k])) for k in likeliest)
+        for row, likeliest in zip(posterior, order, strict=True)
+    )
+
+
+def what_is_seen(query: str) -> str:
+    """A query without the words of asking: "show me the scene where a dog runs" -> "a dog runs"."""
+    rest = _ASKING.sub("", query.strip(), count=1).strip()
+    return rest or query
+
+
+def _softmax(logits: Float32) -> Float32:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
+
+
+def _unit(vectors: Float32) -> Float32:
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
+
+
+class Conse:
+    """The frame embedder."""
+
+    relevance = RELEVANCE
+
+    def __init__(
+        self,
+        network: Any,
+        size_px: int,
+        device: str,
+        names: Sequence[str],
+        class_vectors: Float32,
+        text_embedder: Callable[[], TextEmbedder],
+    ) -> None:
+        self._network, self._size_px, self._device = network, size_px, device
+        self._names, self._class_vectors, self._text_embedder = names, class_vectors, text_embedder
+        self.dim = class_vectors.shape[1]
+
+    def embed_frames(self, frames: Uint8) -> FrameEmbeddings:
+        """uint8 RGB frames [T, H, W, 3] -> T vectors and labels."""
+        if not len(frames):
+            return FrameEmbeddings(vectors=np.zeros((0, self.dim), dtype=np.float32), labels=())
+        logits = np.concatenate(
+            [self._logits(frames[begin : begin + BATCH_SIZE]) for begin in range(0, len(frames), BATCH_SIZE)]
+        )
+        return FrameEmbeddings(
+            vectors=conse_vectors(logits, self._class_vectors),
+            labels=likeliest_labels(logits, self._names, NUM_LABELS),
+        )
+
+    def embed_queries(self, queries: Sequence[str]) -> Float32:
+        """B queries -> [B, D], unit length."""
+        return self._text_embedder().embed([what_is_seen(query) for query in queries])
+
+    def _logits(self, frames: Uint8) -> Float32:
+        import torch
+
+        from mgv.encoders.efficientnet_lite import to_pixel_values
+
+        with torch.inference_mode():
+            pixel_values = to_pixel_values(torch.from_numpy(frames).to(self._device), self._size_px)
+            pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
+            logits: Float32 = self._network(pixel_values).cpu().numpy()
+        return logits
+
+
+def load(params: PartParams, text_embedder: Callable[[], TextEmbedder], text_revision: str) -> FrameEmbedder:
+    """conse with the starter's image network, or a tiny seeded one; the text embedder is loaded when needed."""
+    import torch
+    from safetensors.torch import load_file
+
+    from mgv.encoders.devices import choose_device
+    from mgv.encoders.efficientnet_lite import EfficientNetLite
+
+    device = choose_device(params.device)
+    if params.pretrained == "starter":
+        network, size_px = EfficientNetLite(), SIZE_PX
+        network.load_state_dict(load_file(vision_weights()))
+    elif params.pretrained == "random":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network, size_px = EfficientNetLite(width=0.25, depth=0.3, num_features=64), RANDOM_SIZE_PX
+    else:
+        raise ConfigError(
+            f"materialize.frame_embedder.pretrained: conse knows starter and random, not {params.pretrained!r}; "
+            "other weights are for frame embedder clip"
+        )
+    network = network.fold_batch_norms().to(device)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    names = read_class_names()
+    class_vectors = _class_vectors(names, text_embedder, text_revision)
+    return Conse(network, size_px, device, names, class_vectors, text_embedder)
+
+
+def _class_vectors(
+    names: Sequence[str], text_embedder: Callable[[], TextEmbedder], text_revision: str
+) -> Float32:
+    """The text vectors of the classes [K, D], from the cache when this text embedder has made them before."""
+    prompts = [PROMPT.format(name) for name in names]
+    key = hashlib.sha256("\n".join([text_revision, *prompts]).encode()).hexdigest()[:16]
+    path = cache_dir() / "conse" / f"{key}.npy"
+    try:
+        cached: Float32 = np.load(path, allow_pickle=False)
+        return cached
+    except (OSError, ValueError):
+        vectors = text_embedder().embed(prompts)
+        _write_vectors(path, vectors)
+        return vectors
+
+
+def _write_vectors(path: Path, vectors: Float32) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    making = path.with_suffix(f".{os.getpid()}.npy")
+    np.save(making, vectors)
+    making.replace(path)

@@ -1,0 +1,99 @@
+"""Sentence: any sentence encoder that transformers loads, with mean pooling and unit length.
+
+As sentence-transformers does for its models without a projection (all-MiniLM, all-mpnet, e5, gte, bge-like models with
+mean pooling): the mean of the last layer over the text's tokens, then unit length (Reimers and Gurevych 2019,
+arXiv 1908.10084). B texts, L tokens, D width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from mgv.config import PartParams
+from mgv.encoders.base import Float32, Relevance, TextEmbedder
+from mgv.starter import text_model_dir
+
+MAX_TOKENS = 256
+"""What all-MiniLM-L6-v2 was trained with; the rest of a longer text is not read."""
+BATCH_SIZE = 32
+MINILM = Relevance(floor=0.25, ceiling=0.65)
+RANDOM_DIM = 64
+
+
+class SentenceEncoder:
+    """A text embedder around a transformers encoder."""
+
+    def __init__(self, tokenizer: Any, model: Any, device: str, relevance: Relevance) -> None:
+        self._tokenizer, self._model, self._device = tokenizer, model, device
+        self.dim: int = model.config.hidden_size
+        self.relevance = relevance
+
+    def embed(self, texts: Sequence[str]) -> Float32:
+        """B texts -> [B, D], unit length. Texts of like length go through together."""
+        vectors = np.zeros((len(texts), self.dim), dtype=np.float32)
+        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+        for begin in range(0, len(order), BATCH_SIZE):
+            batch = order[begin : begin + BATCH_SIZE]
+            vectors[batch] = self._embed_batch([texts[index] for index in batch])
+        return vectors
+
+    def _embed_batch(self, texts: list[str]) -> Float32:
+        import torch
+
+        tokens = self._tokenizer(
+            texts, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
+        ).to(self._device)
+        with torch.inference_mode():
+            hidden = self._model(**tokens).last_hidden_state  # [B, L, D]
+            mask = tokens["attention_mask"].unsqueeze(-1)  # [B, L, 1]
+            mean = (hidden * mask).sum(dim=1) / mask.sum(dim=1)
+            vectors: Float32 = torch.nn.functional.normalize(mean.float(), dim=1).cpu().numpy()
+        return vectors
+
+
+class HashedWords:
+    """The `random` text embedder: a seeded random vector per word, summed. Texts that share words are alike."""
+
+    dim = RANDOM_DIM
+    relevance = Relevance(floor=0.4, ceiling=0.9)  # two unrelated words: 0 +- 1/8
+
+    def embed(self, texts: Sequence[str]) -> Float32:
+        """B texts -> [B, D], unit length; the same in every process."""
+        sums = [sum((_word_vector(w) for w in _words(text)), _word_vector("")) for text in texts]
+        vectors: Float32 = np.array(sums, dtype=np.float32).reshape(len(texts), self.dim)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())
+
+
+@lru_cache(maxsize=4096)
+def _word_vector(word: str) -> Float32:
+    """The empty word, which every text has, counts little."""
+    seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big")
+    vector = np.random.default_rng(seed).standard_normal(RANDOM_DIM).astype(np.float32)
+    return vector if word else vector * np.float32(0.01)
+
+
+def load(params: PartParams) -> TextEmbedder:
+    """The sentence encoder of `params`."""
+    if params.pretrained == "random":
+        return HashedWords()
+    from transformers import AutoModel, AutoTokenizer
+
+    from mgv.encoders.devices import choose_device
+    from mgv.encoders.hub import from_pretrained
+
+    device = choose_device(params.device)
+    source = text_model_dir() if params.pretrained == "starter" else params.pretrained
+    tokenizer = from_pretrained(AutoTokenizer, source)
+    model = from_pretrained(AutoModel, source).to(device).eval()
+    return SentenceEncoder(tokenizer, model, device, MINILM)

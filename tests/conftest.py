@@ -1,0 +1,41 @@
+"""Fixtures: a fresh workspace, as `mgv init` makes it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mgv.workspace import Workspace, find_workspace, init_workspace
+
+RANDOM_PARTS = {
+    "frame_embedder": {"name": "clip", "pretrained": "random"},
+    "text_embedder": {"name": "sentence", "pretrained": "random"},
+    "transcriber": {"name": "whisper", "pretrained": "random"},
+}
+
+
+@pytest.fixture(scope="session")
+def _made_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return init_workspace(tmp_path_factory.mktemp("made") / "workspace").root
+
+
+@pytest.fixture
+def workspace(_made_workspace: Path, tmp_path: Path) -> Workspace:
+    """A workspace whose parts are tiny and random."""
+    root = tmp_path / "workspace"
+    shutil.copytree(_made_workspace, root, symlinks=True)
+    set_params(root, materialize=RANDOM_PARTS)
+    return find_workspace(root)
+
+
+def set_params(root: Path, **sections: dict[str, object]) -> Workspace:
+    """Change keys of sections of a workspace's params.yaml."""
+    path = root / "params.yaml"
+    params = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for section, values in sections.items():
+        params[section] |= values
+    path.write_text(yaml.safe_dump(params), encoding="utf-8")
+    return find_workspace(root)
