@@ -195,8 +195,8 @@ class Processor:
         if config.reads_question and question_tokenizer is None:
             raise ConfigError("this connector reads the question: give the Processor a question_tokenizer (BERT)")
 
-    def __call__(self, clips: Sequence[Clip]) -> Batch:
-        """Any number of clips, all to learn or all to answer."""
+    def __call__(self, clips: Sequence[Clip], vision: bool = True) -> Batch:
+        """Any number of clips, all to learn or all to answer; `vision=False` leaves out pixels and features."""
         if not clips:
             raise UsageError("no clips to process")
         learns = clips[0].answer is not None
@@ -213,7 +213,8 @@ class Processor:
         if learns:
             targets = [[IGNORED] * len(prompt.input_ids) + prompt.answer_ids for prompt in prompts]
             batch.labels = _pad(targets, IGNORED, left=False)
-        self._add_vision(batch, clips)
+        if vision:
+            self._add_vision(batch, clips)
         if self.config.reads_question:
             self._add_questions(batch, clips)
         return batch
@@ -231,12 +232,14 @@ class Processor:
             return
         if any(clip.frames is None for clip in clips):
             raise UsageError("a batch mixes clips with frames and clips with cached features")
-        config = self.config
-        pixels = [
-            to_pixel_values(clip.frames[rows], config.pixels, config.image_size_px)  # type: ignore[index]
-            for clip, rows in zip(clips, chosen, strict=True)
-        ]
+        pixels = [self.pixel_values(clip, rows) for clip, rows in zip(clips, chosen, strict=True)]
         batch.pixel_values = pad_sequence(pixels, batch_first=True)
+
+    def pixel_values(self, clip: Clip, chosen: Sequence[int] | None = None) -> Tensor:
+        """A clip's frames (the chosen ones) as the vision encoder takes them, [T, 3, S, S]."""
+        assert clip.frames is not None, "the clip has features, not frames"
+        frames = clip.frames if chosen is None else clip.frames[list(chosen)]
+        return to_pixel_values(frames, self.config.pixels, self.config.image_size_px)
 
     def _add_questions(self, batch: Batch, clips: Sequence[Clip]) -> None:
         tokenizer = self.question_tokenizer
@@ -420,14 +423,15 @@ class Processor:
     @classmethod
     def load(cls, folder: Path) -> Processor:
         """Read what `save` wrote."""
-        from transformers import AutoTokenizer
+        from transformers import PreTrainedTokenizerFast
 
         raw = json.loads((folder / "processor_config.json").read_text(encoding="utf-8"))
         raw.pop("processor_class")
         config = ProcessorConfig(**raw | {"limits": Limits(**raw["limits"])})
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        reads = config.reads_question
-        return cls(config, tokenizer, AutoTokenizer.from_pretrained(folder / "question_tokenizer") if reads else None)
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+        if not config.reads_question:
+            return cls(config, tokenizer)
+        return cls(config, tokenizer, PreTrainedTokenizerFast.from_pretrained(folder / "question_tokenizer"))
 
 
 def _pad(rows: Sequence[Sequence[int]], value: int, *, left: bool) -> Tensor:

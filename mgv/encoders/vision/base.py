@@ -49,6 +49,9 @@ class VisionEncoder(nn.Module):
     """How frames become pixels: a name in PIXELS."""
     across_frames: bool = False
     """True when a frame's features depend on the other frames, so a video must be encoded in one pass."""
+    tower: nn.Module
+    lora_targets: tuple[str, ...] = ()
+    """Layers of the tower that a LoRA adapts."""
 
     def encode(self, pixel_values: Tensor) -> Tensor:
         """[F, 3, S, S] -> [F, N, V]; with across_frames [B, T, 3, S, S] -> [B, T, N, V]."""

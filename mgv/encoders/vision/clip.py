@@ -13,6 +13,8 @@ from mgv.errors import ConfigError
 class ClipTower(VisionEncoder):
     """Frames -> the hidden states of one layer: CLS + patches (CLIP), patches (SigLIP). Later layers are dropped."""
 
+    lora_targets = ("q_proj", "v_proj")
+
     def __init__(self, tower: nn.Module, image_size_px: int, feature_layer: int, pixels: str) -> None:
         super().__init__()
         config: Any = tower.config

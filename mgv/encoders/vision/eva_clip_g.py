@@ -25,6 +25,8 @@ class EvaClipG(VisionEncoder):
     published checkpoints leave it untrained (BLIP-2's trained norm would break them). LLaMA-VID takes `norm="none"`.
     """
 
+    lora_targets = ("qkv",)
+
     def __init__(
         self, tower: nn.Module, image_size_px: int, norm: Literal["identity", "none"], pixels: str
     ) -> None:

@@ -57,6 +57,7 @@ class LanguageBind(VisionEncoder):
     """Videos -> CLS + patches of every frame, read one layer before the last."""
 
     across_frames = True
+    lora_targets = ("q_proj", "v_proj")
 
     def __init__(self, tower: nn.Module, image_size_px: int, feature_layer: int, pixels: str) -> None:
         super().__init__()
