@@ -26,9 +26,10 @@ from torch import Tensor, nn
 
 from mgv.errors import WeightsError
 from mgv.model.adapt import under_peft
+from mgv.model.build import build_video_llm
 from mgv.model.language import Quantization
 from mgv.model.processor import Processor
-from mgv.model.video_llm import VideoLLM, VideoLLMConfig, build_video_llm
+from mgv.model.video_llm import VideoLLM, VideoLLMConfig
 
 PROBE_SIZE = 16
 PROBE_TOLERANCE = 0.02

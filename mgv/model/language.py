@@ -160,3 +160,22 @@ def byte_tokenizer() -> Any:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<unk>"
     )
+
+
+def load_question_tokenizer(pretrained: str = "starter") -> Any:
+    """The tokenizer of a Q-Former: bert-base-uncased's words and [DEC]. `starter` has those words, `random` 64 letters."""
+    from transformers import AutoTokenizer, BertTokenizer
+
+    if pretrained == "random":
+        marks = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+        letters = "abcdefghijklmnopqrstuvwxyz?"
+        words = [*marks, *letters, *(f"##{letter}" for letter in letters[:-1])]
+        tokenizer: Any = BertTokenizer(vocab={word: i for i, word in enumerate(words)})
+    elif pretrained == "starter":
+        from mgv.starter import text_model_dir
+
+        tokenizer = AutoTokenizer.from_pretrained(text_model_dir())
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(pretrained)
+    tokenizer.add_special_tokens({"bos_token": "[DEC]"})
+    return tokenizer

@@ -15,16 +15,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel, TextIteratorStreamer
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from mgv.encoders.vision import VisionEncoder, build_vision_encoder
-from mgv.model.connectors import Connector, Question, build_connector, published
-from mgv.model.language import load_language_model
+from mgv.encoders.vision import VisionEncoder
+from mgv.model.connectors import Connector, Question
 
 
 class VideoLLMConfig(PreTrainedConfig):
     """Which parts a model is made of. Their weights are named, not held: see mgv/model/checkpoint.py."""
 
     model_type = "mgv_video_llm"
-    has_no_defaults_at_init = True
 
     def __init__(
         self,
@@ -145,13 +143,16 @@ class VideoLLM(PreTrainedModel):
     def generate_from(self, embeds: Tensor, attention_mask: Tensor, **kwargs: Any) -> Tensor:
         """Embeddings [B, L, D] -> new token ids [B, new]. Only new tokens count for a repetition penalty."""
         new_ids: Tensor = self.language_model.generate(
-            inputs_embeds=embeds, attention_mask=attention_mask, **self._stopping(kwargs)
+            inputs_embeds=embeds,
+            attention_mask=attention_mask,
+            generation_config=self.generation_config,
+            **self._stopping(kwargs),
         )
         return new_ids
 
     def _stopping(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """The same keywords, with a padding token where the language model names none."""
-        config = self.language_model.generation_config
+        config = self.generation_config
         if config.pad_token_id is None and "pad_token_id" not in kwargs:
             end = config.eos_token_id
             kwargs = kwargs | {"pad_token_id": end[0] if isinstance(end, list) else end}
@@ -197,36 +198,3 @@ def fuse(words: Tensor, input_ids: Tensor, visual: Tensor, num_frames: Tensor, t
 def positions(attention_mask: Tensor) -> Tensor:
     """The place of each token among those that count, [B, L]; padding takes 0."""
     return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
-
-
-def build_video_llm(
-    connector: str,
-    *,
-    vision_encoder: str | None = None,
-    vision_pretrained: str = "random",
-    vision_options: dict[str, Any] | None = None,
-    language_model: str = "random",
-    connector_options: dict[str, Any] | None = None,
-    **language_options: Any,
-) -> tuple[VideoLLM, Any]:
-    """A model from its parts' names, and the language model's tokenizer. What is not given is as published."""
-    defaults = published(connector)
-    name = vision_encoder or defaults.vision_encoder
-    options = dict(defaults.vision_options) if name == defaults.vision_encoder else {}
-    if vision_pretrained == "random":
-        options.pop("image_size_px", None)
-    options |= vision_options or {}
-    encoder = build_vision_encoder(name, vision_pretrained, **options)
-    language, tokenizer = load_language_model(language_model, **language_options)
-    width = language.get_input_embeddings().embedding_dim
-    part = build_connector(connector, encoder.spec, width, **(connector_options or {}))
-    config = VideoLLMConfig(
-        vision_encoder={"name": name, "pretrained": vision_pretrained, "options": options},
-        connector={"name": connector, "options": connector_options or {}},
-        language_model={"pretrained": language_model},
-    )
-    model = VideoLLM(config, encoder, part, language)
-    place = language.get_input_embeddings().weight
-    encoder.to(place.device, place.dtype if place.is_floating_point() else None)
-    part.to(place.device)
-    return model.eval(), tokenizer

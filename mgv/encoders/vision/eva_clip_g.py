@@ -66,6 +66,7 @@ def build_eva_clip_g(
         num_attention_heads=2,
         image_size=56,
         patch_size=14,
+        initializer_range=0.02,
     )
     tower = load_tower(Blip2VisionModel, tiny, pretrained)
     return EvaClipG(tower, image_size_px or tower.config.image_size, norm, pixels)

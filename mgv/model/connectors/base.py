@@ -31,6 +31,10 @@ class Published:
     """Frames of a video at most."""
     prompt: str
     """A name in mgv.model.prompt.PROMPTS."""
+    generation: dict[str, Any] = field(default_factory=dict)
+    """How the published evaluation generates, beside greedily."""
+    tiny_options: dict[str, Any] = field(default_factory=dict)
+    """The connector's options beside a tiny random language model."""
 
 
 class Connector(nn.Module):

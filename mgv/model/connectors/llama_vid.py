@@ -32,13 +32,14 @@ UPSTREAM_KEYS = {
     "model.vlm_att_key_projector.": "key_proj.",
     "model.vlm_att_val_projector.": "value_proj.",
 }
+TINY_QFORMER = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
 PUBLISHED = Published(
     vision_encoder="eva_clip_g",
     vision_options={"norm": "none", "pixels": "clip_crop"},
     num_frames=180,
     prompt="llama_vid",
+    tiny_options={"qformer": TINY_QFORMER, "vocab_size": 64, "num_queries": 4},
 )
-TINY_QFORMER = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
 BERT_VOCAB_SIZE = 30523
 """bert-base-uncased and the added [DEC]."""
 FRAMES_PER_PASS = 64

@@ -11,7 +11,9 @@ from mgv.model.connectors.base import Published
 from mgv.model.connectors.minigpt_v2 import MiniGPTv2
 
 UPSTREAM_KEYS = {"llama_proj.": "proj."}
-PUBLISHED = Published(vision_encoder="eva_clip_g", num_frames=45, prompt="minigpt4_video")
+PUBLISHED = Published(
+    vision_encoder="eva_clip_g", num_frames=45, prompt="minigpt4_video", generation={"repetition_penalty": 1.5}
+)
 
 
 class MiniGPT4Video(MiniGPTv2):
