@@ -16,6 +16,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, TextIteratorStreamer
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from mgv.encoders.vision import VisionEncoder
+from mgv.errors import UsageError
 from mgv.model.connectors import Connector, Question
 
 
@@ -87,7 +88,8 @@ class VideoLLM(PreTrainedModel):
     ) -> Tensor:
         """Pixels or cached features (and the question, where the connector reads it) -> visual tokens [B, K, D]."""
         if features is None:
-            assert pixel_values is not None, "a batch holds pixels or features"
+            if pixel_values is None:
+                raise UsageError("the batch holds neither pixel_values nor features")
             features = self.encode(pixel_values, num_frames)
         question = None
         if question_ids is not None and question_mask is not None:
@@ -186,7 +188,7 @@ def fuse(words: Tensor, input_ids: Tensor, visual: Tensor, num_frames: Tensor, t
     index = -1 - input_ids  # [B, L]
     reached = torch.where(input_ids < 0, index // tokens_per_frame + 1, 0).amax(1)
     if not torch.equal(reached, num_frames.to(reached.device)):
-        raise ValueError(
+        raise UsageError(
             f"prompts reach {reached.tolist()} frames at {tokens_per_frame} tokens each, "
             f"the batch gives {num_frames.tolist()}: were they written for another connector?"
         )

@@ -17,7 +17,7 @@ from mgv.model.processor import Clip, Processor
 from mgv.model.video_llm import VideoLLM
 from mgv.records import Cue
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # tiny tensors: threads would only wait for one another
 ARCHITECTURES = ("minigpt4_video", "minigpt_v2", "video_llava", "llama_vid")
 TinyModel = tuple[VideoLLM, Processor]
 
