@@ -54,14 +54,14 @@ def adapt(
     lora = lora or Lora()
     if connector == "lora":
         raise ConfigError("model.adapt.connector: it is small, train it `full` or keep it `frozen`")
+    vision_targets = model.vision_encoder.lora_targets
+    if vision_encoder == "lora" and not vision_targets:
+        raise ConfigError("model.adapt.vision_encoder: this encoder has no attention for a LoRA")
     model.requires_grad_(False)
     if language_model == "lora":
         model.language_model = with_lora(model.language_model, lora, lora.targets, "CAUSAL_LM")
     if vision_encoder == "lora":
-        targets = model.vision_encoder.lora_targets
-        if not targets:
-            raise ConfigError("model.adapt.vision_encoder: this encoder has no attention for a LoRA")
-        model.vision_encoder.tower = with_lora(model.vision_encoder.tower, lora, targets, None)
+        model.vision_encoder.tower = with_lora(model.vision_encoder.tower, lora, vision_targets, None)
     for part, training in chosen.items():
         if training == "full":
             _require_floating(getattr(model, part), part)

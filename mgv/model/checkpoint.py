@@ -155,6 +155,7 @@ def load_adapter(network: nn.Module, folder: Path) -> Any:
         config = LoraConfig.from_pretrained(str(folder))
     except (OSError, ValueError, TypeError) as error:
         raise WeightsError(f"{folder}: no readable adapter_config.json: {error}") from error
+    config.base_model_name_or_path = getattr(network, "name_or_path", None)
     state = load_tensors(folder / "adapter_model.safetensors")
     adapted: Any = under_peft(network, config)
     expected = get_peft_model_state_dict(adapted)

@@ -382,13 +382,14 @@ def _write_model(
     defaults = published(connector)
     check_lora(parts.adapter, base.config, str(source))
     vision = vision_pretrained or "starter"
+    tower = Path(vision)
     if parts.vision_encoder:
-        (partial / "vision_encoder").mkdir()
+        tower, vision = partial / "vision_encoder", str(output / "vision_encoder")
+        tower.mkdir()
         kind = "eva_vit_g" if defaults.vision_encoder == "eva_clip_g" else "languagebind"
-        _write_vision(kind, parts.vision_encoder, partial / "vision_encoder", source)
-        vision = str(output / "vision_encoder")
+        _write_vision(kind, parts.vision_encoder, tower, source)
     options = vision_defaults(connector, defaults.vision_encoder, vision)
-    spec = _vision_spec(connector, parts.connector, options, vision)
+    spec = _vision_spec(connector, parts.connector, options, tower)
     chosen = _connector_options(connector, parts.connector, source) | (connector_options or {})
     part = build_connector(connector, spec, base.config.hidden_size, **chosen)
     fill(part, parts.connector, f"{source} (connector beside {base.name})")
@@ -447,16 +448,17 @@ def _check_language_model(state: Mapping[str, Tensor], config: Any, what: str) -
     check_shapes(own, state, f"{what}: its language model is not whole")
 
 
-def _vision_spec(connector: str, state: Mapping[str, Tensor], options: dict[str, Any], pretrained: str) -> VisionSpec:
-    """The shape of the features that the connector reads."""
-    name = published(connector).vision_encoder
-    if pretrained == "random":
-        return build_vision_encoder(name, "random", **options).spec
+def _vision_spec(connector: str, state: Mapping[str, Tensor], options: dict[str, Any], tower: Path) -> VisionSpec:
+    """The shape of the features that the connector reads: its width by its tensors, its grid by the tower's config."""
+    if str(tower) == "random":
+        return build_vision_encoder(published(connector).vision_encoder, "random", **options).spec
     first = {"video_llava": "mlp.0.weight", "llama_vid": "key_proj.weight"}.get(connector, "proj.weight")
     if first not in state:
         raise WeightsError(f"the checkpoint has no {first} for the connector {connector}")
     width = state[first].shape[1] // (4 if first == "proj.weight" else 1)
-    return VisionSpec(hidden_size=width, grid=options.get("image_size_px", 224) // PATCH_PX)
+    known = read_config(tower) if (tower / "config.json").is_file() else {"image_size": 224, "patch_size": PATCH_PX}
+    size_px = options.get("image_size_px") or known["image_size"]
+    return VisionSpec(hidden_size=width, grid=size_px // known["patch_size"])
 
 
 def _connector_options(connector: str, state: Mapping[str, Tensor], source: Path) -> dict[str, Any]:
