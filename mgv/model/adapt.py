@@ -100,7 +100,7 @@ def under_peft(network: nn.Module, config: Any) -> Any:
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        return get_peft_model(network, config)  # type: ignore[arg-type]
+        return get_peft_model(network, config)
 
 
 def part_sizes(model: VideoLLM) -> dict[str, PartSize]:

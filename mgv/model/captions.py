@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Literal
 
 from mgv.records import Cue
@@ -18,7 +19,7 @@ CaptionRule = Literal["inference", "evaluation", "training"]
 
 def nearest_captions(cues: Sequence[Cue], frame_times_s: Sequence[float]) -> list[str]:
     """Each cue once, in order, with the frame nearest to its middle. Frame times ascend."""
-    borders = [(a + b) / 2 for a, b in zip(frame_times_s, frame_times_s[1:], strict=False)]
+    borders = [(a + b) / 2 for a, b in pairwise(frame_times_s)]
     captions = [""] * len(frame_times_s)
     for cue in sorted(cues, key=lambda cue: (cue.start_s, cue.end_s)):
         text = " ".join(cue.text.split())

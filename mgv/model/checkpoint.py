@@ -155,7 +155,7 @@ def load_adapter(network: nn.Module, folder: Path) -> Any:
         config = LoraConfig.from_pretrained(str(folder))
     except (OSError, ValueError, TypeError) as error:
         raise WeightsError(f"{folder}: no readable adapter_config.json: {error}") from error
-    config.base_model_name_or_path = getattr(network, "name_or_path", None)
+    config.base_model_name_or_path = None  # the probe says whether it is the right one
     state = load_tensors(folder / "adapter_model.safetensors")
     adapted: Any = under_peft(network, config)
     expected = get_peft_model_state_dict(adapted)
@@ -163,7 +163,8 @@ def load_adapter(network: nn.Module, folder: Path) -> Any:
     shapes = [name for name in expected.keys() & state.keys() if expected[name].shape != state[name].shape]
     if missing or extra or shapes:
         raise WeightsError(
-            f"{folder}: the adapter is not for this base model: {len(missing)} tensors missing, {len(extra)} left over, "
+            f"{folder}: the adapter is not for this base model: {len(missing)} tensors missing, "
+            f"{len(extra)} left over, "
             f"{len(shapes)} of another shape ({(missing + extra + shapes)[0]})"
         )
     set_peft_model_state_dict(adapted, state)
@@ -174,7 +175,9 @@ def save_tensors(state: Mapping[str, Tensor], path: Path) -> None:
     """One safetensors file."""
     from safetensors.torch import save_file
 
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, path, {"format": "pt"})
+    save_file(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, path, {"format": "pt"}
+    )
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

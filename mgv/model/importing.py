@@ -25,7 +25,12 @@ from mgv.errors import UsageError, WeightsError
 from mgv.model.build import processor_config, vision_defaults
 from mgv.model.checkpoint import fill, load_tensors, replace_folder, save_tensors
 from mgv.model.connectors import build_connector, published, upstream_keys
-from mgv.model.language import find_language_model, load_question_tokenizer, load_tokenizer, random_language_model
+from mgv.model.language import (
+    find_language_model,
+    load_question_tokenizer,
+    load_tokenizer,
+    random_language_model,
+)
 from mgv.model.processor import Processor
 from mgv.model.video_llm import VideoLLMConfig
 
@@ -205,7 +210,11 @@ def _route_llava(name: str, connector: str, tower: str, unused: str | None) -> R
 def _route_eva(name: str) -> Route | None:
     if _EVA_UNUSED.match(name):
         return "aside", name
-    return ("vision_encoder", name) if name.startswith(("cls_token", "pos_embed", "patch_embed.", "blocks.")) else None
+    return (
+        ("vision_encoder", name)
+        if name.startswith(("cls_token", "pos_embed", "patch_embed.", "blocks."))
+        else None
+    )
 
 
 def _route_languagebind(name: str) -> Route | None:
@@ -344,7 +353,9 @@ class _Base:
             raw = read_config(source)
             known = LlamaConfig().to_dict().keys() - {"model_type", "architectures"}
             config = LlamaConfig(**{key: value for key, value in raw.items() if key in known})
-            return cls(name="language_model", config=config, tokenizer=load_tokenizer(str(source)), is_own=True)
+            return cls(
+                name="language_model", config=config, tokenizer=load_tokenizer(str(source)), is_own=True
+            )
         if language_model is None:
             raise UsageError(f"{source}: holds no language model; name its base with --language-model")
         if language_model == "random":
@@ -448,7 +459,9 @@ def _check_language_model(state: Mapping[str, Tensor], config: Any, what: str) -
     check_shapes(own, state, f"{what}: its language model is not whole")
 
 
-def _vision_spec(connector: str, state: Mapping[str, Tensor], options: dict[str, Any], tower: Path) -> VisionSpec:
+def _vision_spec(
+    connector: str, state: Mapping[str, Tensor], options: dict[str, Any], tower: Path
+) -> VisionSpec:
     """The shape of the features that the connector reads: its width by its tensors, its grid by the tower's config."""
     if str(tower) == "random":
         return build_vision_encoder(published(connector).vision_encoder, "random", **options).spec
@@ -456,7 +469,11 @@ def _vision_spec(connector: str, state: Mapping[str, Tensor], options: dict[str,
     if first not in state:
         raise WeightsError(f"the checkpoint has no {first} for the connector {connector}")
     width = state[first].shape[1] // (4 if first == "proj.weight" else 1)
-    known = read_config(tower) if (tower / "config.json").is_file() else {"image_size": 224, "patch_size": PATCH_PX}
+    known = (
+        read_config(tower)
+        if (tower / "config.json").is_file()
+        else {"image_size": 224, "patch_size": PATCH_PX}
+    )
     size_px = options.get("image_size_px") or known["image_size"]
     return VisionSpec(hidden_size=width, grid=size_px // known["patch_size"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,10 +65,8 @@ def quantization_config(quantization: Quantization) -> Any:
 
     if not torch.cuda.is_available():
         raise ConfigError(f"quantization {quantization}: needs a CUDA GPU, none is here; use `none`")
-    try:
-        import bitsandbytes  # noqa: F401
-    except ImportError as error:
-        raise ConfigError(f"quantization {quantization}: needs `pip install bitsandbytes`") from error
+    if find_spec("bitsandbytes") is None:
+        raise ConfigError(f"quantization {quantization}: needs `pip install bitsandbytes`")
     from transformers import BitsAndBytesConfig
 
     if quantization == "8bit":
@@ -163,7 +162,7 @@ def byte_tokenizer() -> Any:
 
 
 def load_question_tokenizer(pretrained: str = "starter") -> Any:
-    """The tokenizer of a Q-Former: bert-base-uncased's words and [DEC]. `starter` has those words, `random` 64 letters."""
+    """The tokenizer of a Q-Former: the words of bert-base-uncased (`starter` has them too) and [DEC]."""
     from transformers import AutoTokenizer, BertTokenizer
 
     if pretrained == "random":

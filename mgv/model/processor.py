@@ -150,12 +150,13 @@ class Batch:
 
     def inputs(self) -> dict[str, Tensor]:
         """The tensors that are there, by the names of VideoLLM.forward."""
-        named = {name: getattr(self, name) for name in self.__slots__ if name != "prompts"}  # type: ignore[attr-defined]
+        named = {name: getattr(self, name) for name in self.__slots__ if name != "prompts"}
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
     def to(self, device: str | torch.device) -> Batch:
         """The same on another device."""
-        return replace(self, **{name: tensor.to(device) for name, tensor in self.inputs().items()})
+        moved: dict[str, Any] = {name: tensor.to(device) for name, tensor in self.inputs().items()}
+        return replace(self, **moved)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +194,9 @@ class Processor:
         self.chat = find_chat(self.chat_name, tokenizer)
         self.encode = SegmentEncoder(tokenizer)
         if config.reads_question and question_tokenizer is None:
-            raise ConfigError("this connector reads the question: give the Processor a question_tokenizer (BERT)")
+            raise ConfigError(
+                "this connector reads the question: give the Processor a question_tokenizer (BERT)"
+            )
 
     def __call__(self, clips: Sequence[Clip], vision: bool = True) -> Batch:
         """Any number of clips, all to learn or all to answer; `vision=False` leaves out pixels and features."""
@@ -256,7 +259,9 @@ class Processor:
     def write(self, clip: Clip) -> Prompt:
         """One clip's prompt. Raises UsageError for a clip without frames, or a question beyond the context."""
         if clip.num_frames == 0:
-            raise UsageError("the clip has no frames; decode some first (an empty or unreadable stretch of video?)")
+            raise UsageError(
+                "the clip has no frames; decode some first (an empty or unreadable stretch of video?)"
+            )
         if clip.cues and len(clip.frame_times_s) != clip.num_frames:
             raise UsageError(
                 f"the clip has cues but {len(clip.frame_times_s)} frame times for {clip.num_frames} frames"
@@ -391,11 +396,18 @@ class Processor:
         if clip.answer is not None:
             kept = bos + ids[: limits.train_prompt_tokens]
             whole = self.encode(f"{clip.answer}{self.chat.end}")
-            answer_ids, num_answer_cut = whole[: limits.answer_tokens], max(0, len(whole) - limits.answer_tokens)
+            answer_ids, num_answer_cut = (
+                whole[: limits.answer_tokens],
+                max(0, len(whole) - limits.answer_tokens),
+            )
         elif limits.prompt_tokens is None:
             kept = bos + ids
         else:
-            kept = (bos + ids)[-limits.prompt_tokens :] if limits.cut == "left" else (bos + ids)[: limits.prompt_tokens]
+            kept = (
+                (bos + ids)[-limits.prompt_tokens :]
+                if limits.cut == "left"
+                else (bos + ids)[: limits.prompt_tokens]
+            )
         last = max((-1 - i for i in kept if i < 0), default=-1)
         num_shown = last // self.config.tokens_per_frame + 1
         report = CutReport(
@@ -437,4 +449,6 @@ class Processor:
 def _pad(rows: Sequence[Sequence[int]], value: int, *, left: bool) -> Tensor:
     """Rows of unequal length -> [B, L]."""
     tensors = [torch.tensor(row, dtype=torch.long) for row in rows]
-    return pad_sequence(tensors, batch_first=True, padding_value=value, padding_side="left" if left else "right")
+    return pad_sequence(
+        tensors, batch_first=True, padding_value=value, padding_side="left" if left else "right"
+    )

@@ -30,7 +30,9 @@ class Chat:
     """After an answer."""
 
 
-_ASSISTANT = "artificial intelligence assistant. The assistant gives helpful, detailed, and polite answers to the"
+_ASSISTANT = (
+    "artificial intelligence assistant. The assistant gives helpful, detailed, and polite answers to the"
+)
 VICUNA_V1 = f"A chat between a curious user and an {_ASSISTANT} user's questions. "
 LLAVA_V1 = f"A chat between a curious human and an {_ASSISTANT} human's questions. "
 
@@ -126,7 +128,9 @@ def find_chat(name: str, tokenizer: Any) -> Chat:
     if name != "tokenizer":
         raise ConfigError(f"model.chat: {name!r} is none of {', '.join(CHATS)}, tokenizer")
     if not tokenizer.chat_template:
-        raise ConfigError("model.chat: tokenizer: this language model has no chat template; choose one by name")
+        raise ConfigError(
+            "model.chat: tokenizer: this language model has no chat template; choose one by name"
+        )
     first, answer, second = "FIRST-MESSAGE", "FIRST-ANSWER", "SECOND-MESSAGE"
     turns = [
         {"role": "user", "content": first},

@@ -42,7 +42,9 @@ class VideoSession:
         ids: list[int] = batch.input_ids[0].tolist()
         self._keep_shared(ids)
         embeds = self.model.embed(batch.input_ids, visual, batch.num_frames)
-        new_ids = self.model.generate_from(embeds, batch.attention_mask, past_key_values=self._cache, **kwargs)
+        new_ids = self.model.generate_from(
+            embeds, batch.attention_mask, past_key_values=self._cache, **kwargs
+        )
         self._cached_ids = [*ids, *new_ids[0].tolist()][: self._cache.get_seq_length()]
         return new_ids
 
@@ -76,7 +78,9 @@ class VideoSession:
         shared = 0
         while shared < min(len(self._cached_ids), len(ids) - 1) and self._cached_ids[shared] == ids[shared]:
             shared += 1
-        slides = self._cache is not None and any(getattr(layer, "is_sliding", False) for layer in self._cache.layers)
+        slides = self._cache is not None and any(
+            getattr(layer, "is_sliding", False) for layer in self._cache.layers
+        )
         if shared == 0 or slides:
             self._cache = DynamicCache(config=self.model.language_model.config)
             return

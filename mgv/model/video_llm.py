@@ -20,7 +20,7 @@ from mgv.errors import UsageError
 from mgv.model.connectors import Connector, Question
 
 
-class VideoLLMConfig(PreTrainedConfig):
+class VideoLLMConfig(PreTrainedConfig):  # type: ignore[misc]
     """Which parts a model is made of. Their weights are named, not held: see mgv/model/checkpoint.py."""
 
     model_type = "mgv_video_llm"
@@ -41,7 +41,7 @@ class VideoLLMConfig(PreTrainedConfig):
         super().__init__(**kwargs)
 
 
-class VideoLLM(PreTrainedModel):
+class VideoLLM(PreTrainedModel):  # type: ignore[misc]
     """Frames and words in, words out."""
 
     config_class = VideoLLMConfig
@@ -49,13 +49,17 @@ class VideoLLM(PreTrainedModel):
     supports_gradient_checkpointing = True
 
     def __init__(
-        self, config: VideoLLMConfig, vision_encoder: VisionEncoder, connector: Connector, language_model: nn.Module
+        self,
+        config: VideoLLMConfig,
+        vision_encoder: VisionEncoder,
+        connector: Connector,
+        language_model: nn.Module,
     ) -> None:
         super().__init__(config)
         self.vision_encoder = vision_encoder
         self.connector = connector
         self.language_model: Any = language_model
-        self.generation_config = language_model.generation_config
+        self.generation_config: Any = language_model.generation_config
 
     def get_input_embeddings(self) -> nn.Module:
         return self.language_model.get_input_embeddings()  # type: ignore[no-any-return]
@@ -101,7 +105,7 @@ class VideoLLM(PreTrainedModel):
         words = self.get_input_embeddings()(input_ids.clamp(min=0))
         return fuse(words, input_ids, visual, num_frames, self.connector.tokens_per_frame)
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         input_ids: Tensor,
         attention_mask: Tensor,
@@ -125,7 +129,7 @@ class VideoLLM(PreTrainedModel):
         return output
 
     @torch.no_grad()
-    def generate(  # type: ignore[override]
+    def generate(
         self,
         input_ids: Tensor,
         attention_mask: Tensor,
@@ -180,7 +184,9 @@ class VideoLLM(PreTrainedModel):
             raise failures[0]
 
 
-def fuse(words: Tensor, input_ids: Tensor, visual: Tensor, num_frames: Tensor, tokens_per_frame: int) -> Tensor:
+def fuse(
+    words: Tensor, input_ids: Tensor, visual: Tensor, num_frames: Tensor, tokens_per_frame: int
+) -> Tensor:
     """Write visual tokens [B, K, D] over the places that name them: words [B, L, D] -> [B, L, D].
 
     The id -1 - k names visual token k. A prompt must reach exactly the frames it was given.

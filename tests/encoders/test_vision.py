@@ -65,7 +65,9 @@ def lavis_state(width: int, hidden: int, depth: int, grid: int, patch: int) -> d
     return state
 
 
-def eva_by_hand(state: dict[str, torch.Tensor], image: Array, num_heads: int, patch: int, positions: Array) -> Array:
+def eva_by_hand(
+    state: dict[str, torch.Tensor], image: Array, num_heads: int, patch: int, positions: Array
+) -> Array:
     """[3, S, S] -> [N, V]: the raw stream after the last block."""
     w = {name: tensor.double().numpy() for name, tensor in state.items()}
     grid = image.shape[1] // patch
@@ -78,12 +80,19 @@ def eva_by_hand(state: dict[str, torch.Tensor], image: Array, num_heads: int, pa
     x = np.stack(tokens) + positions
     depth = len({name.split(".")[1] for name in w if name.startswith("blocks.")})
     for i in range(depth):
-        b = {name.removeprefix(f"blocks.{i}."): value for name, value in w.items() if name.startswith(f"blocks.{i}.")}
+        b = {
+            name.removeprefix(f"blocks.{i}."): value
+            for name, value in w.items()
+            if name.startswith(f"blocks.{i}.")
+        }
         qkv = layer_norm(x, b["norm1.weight"], b["norm1.bias"], 1e-6) @ b["attn.qkv.weight"].T
         q, k, v = np.split(qkv, 3, axis=1)
         mixed = attention(q + b["attn.q_bias"], k, v + b["attn.v_bias"], num_heads)
         x = x + mixed @ b["attn.proj.weight"].T + b["attn.proj.bias"]
-        h = layer_norm(x, b["norm2.weight"], b["norm2.bias"], 1e-6) @ b["mlp.fc1.weight"].T + b["mlp.fc1.bias"]
+        h = (
+            layer_norm(x, b["norm2.weight"], b["norm2.bias"], 1e-6) @ b["mlp.fc1.weight"].T
+            + b["mlp.fc1.bias"]
+        )
         h = h * 0.5 * (1 + erf(h / math.sqrt(2)))
         x = x + h @ b["mlp.fc2.weight"].T + b["mlp.fc2.bias"]
     return x
@@ -132,7 +141,9 @@ def test_eva_equals_its_arithmetic_and_interpolates_its_positions(image_size_px:
         raw = eva_from(state, image_size_px, norm="none")(image[None, None])[0, 0]
         normed = eva_from(state, image_size_px)(image[None, None])[0, 0]
     np.testing.assert_allclose(raw.numpy(), expected, atol=2e-5)
-    np.testing.assert_allclose(normed.numpy(), layer_norm(expected, np.array(1), np.array(0), 1e-5), atol=2e-5)
+    np.testing.assert_allclose(
+        normed.numpy(), layer_norm(expected, np.array(1), np.array(0), 1e-5), atol=2e-5
+    )
 
 
 def test_a_trained_final_norm_does_not_leak_into_eva():
@@ -169,9 +180,13 @@ def test_temporal_attention_equals_its_arithmetic():
     for place in range(3):  # each position by itself, over its four frames
         x = hidden[0, :, place].double().numpy() + w["temporal_embedding"][0]
         n = layer_norm(x, w["temporal_layer_norm1.weight"], w["temporal_layer_norm1.bias"], 1e-5)
-        q, k, v = (n @ w[f"temporal_attn.{p}_proj.weight"].T + w[f"temporal_attn.{p}_proj.bias"] for p in "qkv")
+        q, k, v = (
+            n @ w[f"temporal_attn.{p}_proj.weight"].T + w[f"temporal_attn.{p}_proj.bias"] for p in "qkv"
+        )
         mixed = attention(q, k, v, 2)
-        expected[:, place] = x + mixed @ w["temporal_attn.out_proj.weight"].T + w["temporal_attn.out_proj.bias"]
+        expected[:, place] = (
+            x + mixed @ w["temporal_attn.out_proj.weight"].T + w["temporal_attn.out_proj.bias"]
+        )
     with torch.no_grad():
         np.testing.assert_allclose(layer.across_time(hidden)[0].numpy(), expected, atol=1e-5)
 

@@ -74,7 +74,7 @@ def test_adapting_again_keeps_the_adapter(built: Callable[..., Any]):
 
 def test_misfits_are_told(built: Callable[..., Any]):
     model, _ = built("minigpt4_video", vision_encoder="efficientnet_lite")
-    with pytest.raises(ConfigError, match="model.adapt.connector: 'some' is none of"):
+    with pytest.raises(ConfigError, match=r"model\.adapt\.connector: 'some' is none of"):
         adapt(model, connector="some")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="it is small"):
         adapt(model, connector="lora")

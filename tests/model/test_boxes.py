@@ -41,7 +41,9 @@ def test_boxes_are_read_as_models_write_them(text: str, boxes: list[Box]):
 
 
 def test_phrases_keep_their_own_boxes():
-    text = "<p>a man</p> {<1><2><3><4>} rides <p>a horse</p>{<5><6><7><8>}<delim>{<9><9><9><9>} on <p>sand</p> ."
+    text = (
+        "<p>a man</p> {<1><2><3><4>} rides <p>a horse</p>{<5><6><7><8>}<delim>{<9><9><9><9>} on <p>sand</p> ."
+    )
     found = read_grounded(text)
     assert [phrase for phrase, _ in found] == ["a man", "a horse"]
     assert [len(boxes) for _, boxes in found] == [1, 2]

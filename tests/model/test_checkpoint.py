@@ -47,7 +47,11 @@ def test_a_model_comes_back_as_it_was(name: str, adapted: dict[str, Any], built:
 
 def test_the_folder_is_what_the_hub_expects_and_holds_no_pickle(built: Built, tmp_path: Path):
     saved(built, tmp_path / "model")
-    names = {str(path.relative_to(tmp_path / "model")) for path in (tmp_path / "model").rglob("*") if path.is_file()}
+    names = {
+        str(path.relative_to(tmp_path / "model"))
+        for path in (tmp_path / "model").rglob("*")
+        if path.is_file()
+    }
     assert {
         "config.json", "connector.safetensors", "generation_config.json", "README.md", "processor_config.json",
         "tokenizer.json", "adapter/adapter_config.json", "adapter/adapter_model.safetensors",
@@ -78,9 +82,14 @@ def test_a_partial_or_wrong_checkpoint_is_refused(built: Built, tmp_path: Path):
     folder = tmp_path / "model"
     cases: list[tuple[Callable[[], object], str]] = [
         (lambda: change(folder / "connector.safetensors", lambda s: s.pop("proj.bias")), "missing proj.bias"),
-        (lambda: change(folder / "connector.safetensors", lambda s: s.update(x=torch.ones(1))), "left over x"),
         (
-            lambda: change(folder / "connector.safetensors", lambda s: s.update({"proj.bias": torch.ones(5)})),
+            lambda: change(folder / "connector.safetensors", lambda s: s.update(x=torch.ones(1))),
+            "left over x",
+        ),
+        (
+            lambda: change(
+                folder / "connector.safetensors", lambda s: s.update({"proj.bias": torch.ones(5)})
+            ),
             r"proj.bias is \[5\], expected \[32\]",
         ),
         (lambda: (folder / "connector.safetensors").write_bytes(b"half"), "cannot be read"),
@@ -108,7 +117,9 @@ def test_another_base_model_is_refused(built: Built, tmp_path: Path):
         load_checkpoint(tmp_path / "model", device="cpu")
     config["language_model"]["probe"]["vocab_size"] = 32000
     (tmp_path / "model" / "config.json").write_text(json.dumps(config))
-    with pytest.raises(WeightsError, match="has vocab_size 259, the checkpoint was trained on one with 32000"):
+    with pytest.raises(
+        WeightsError, match="has vocab_size 259, the checkpoint was trained on one with 32000"
+    ):
         load_checkpoint(tmp_path / "model", device="cpu")
 
 

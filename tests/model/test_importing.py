@@ -37,7 +37,9 @@ def minigpt_state(spelling: str = "", lora: bool = True, rank: int = 4) -> dict[
 
 
 def write(state: dict[str, Any], path: Path) -> Path:
-    torch.save({"model": state, "optimizer": {"state": {}}, "config": {"run": {"seed": 42}}, "epoch": 3}, path)
+    torch.save(
+        {"model": state, "optimizer": {"state": {}}, "config": {"run": {"seed": 42}}, "epoch": 3}, path
+    )
     return path
 
 
@@ -54,7 +56,9 @@ def test_minigpt4_video_is_taken_over_whole_and_its_lora_counts(spelling: str, b
     model, processor = load_checkpoint(tmp_path / "model", device="cpu")
     # merged by hand: W + 16 / 4 * B A
     plain, _ = built("minigpt4_video")
-    plain.connector.load_state_dict({"proj.weight": state["llama_proj.weight"], "proj.bias": state["llama_proj.bias"]})
+    plain.connector.load_state_dict(
+        {"proj.weight": state["llama_proj.weight"], "proj.bias": state["llama_proj.bias"]}
+    )
     for name, weight in plain.language_model.named_parameters():
         key = f"llama_model.base_model.model.{name.removesuffix('.weight')}"
         if f"{key}.lora_A{spelling}.weight" in state:
@@ -90,7 +94,10 @@ def test_the_real_shapes_have_130_tensors(tmp_path: Path):
     for layer in range(32):
         for target in ("q_proj", "v_proj"):
             prefix = f"base_model.model.model.layers.{layer}.self_attn.{target}"
-            state[f"{prefix}.lora_A.weight"], state[f"{prefix}.lora_B.weight"] = random(1, 4096), random(4096, 1)
+            state[f"{prefix}.lora_A.weight"], state[f"{prefix}.lora_B.weight"] = (
+                random(1, 4096),
+                random(4096, 1),
+            )
     assert len(state) + 2 == 130
     check_lora(state, LlamaConfig(), "llama")
     with pytest.raises(WeightsError, match=r"expected \[1024, 1\]"):
@@ -98,7 +105,9 @@ def test_the_real_shapes_have_130_tensors(tmp_path: Path):
 
 
 def test_buffers_of_older_versions_are_left_aside(tmp_path: Path):
-    state = minigpt_state() | {"llama_model.base_model.model.model.layers.0.self_attn.rotary_emb.inv_freq": random(4)}
+    state = minigpt_state() | {
+        "llama_model.base_model.model.model.layers.0.self_attn.rotary_emb.inv_freq": random(4)
+    }
     result = load(write(state, tmp_path / "video.pth"), tmp_path / "model")
     assert result.num_taken == 10
     assert len(result.left_aside) == 1
@@ -124,7 +133,10 @@ def test_a_partial_foreign_or_dangerous_file_is_refused_and_leaves_nothing(tmp_p
     refuse(partial, "its LoRA does not fit the language model: missing base_model.*v_proj.lora_B")
     refuse(minigpt_state() | {"visual_encoder.cls_token": random(1)}, "1 of 11 tensors are not known")
     refuse({"llama_proj.weight": random(32, 128)}, "missing proj.bias")
-    refuse(minigpt_state() | {"llama_proj.weight": random(48, 128), "llama_proj.bias": random(48)}, "proj.weight is")
+    refuse(
+        minigpt_state() | {"llama_proj.weight": random(48, 128), "llama_proj.bias": random(48)},
+        "proj.weight is",
+    )
     lora_alone = {name: tensor for name, tensor in minigpt_state().items() if "lora" in name}
     refuse(lora_alone, "missing proj.bias; missing proj.weight")
     refuse({"some.weight": random(2)}, "tensors of none of the layouts")
@@ -147,7 +159,9 @@ def source_folder(path: Path, state: dict[str, Tensor], **extra: Any) -> Path:
     path.mkdir()
     names = sorted(state)
     for number, part in enumerate((names[::2], names[1::2])):
-        torch.save({name: state[name] for name in part}, path / f"pytorch_model-0000{number + 1}-of-00002.bin")
+        torch.save(
+            {name: state[name] for name in part}, path / f"pytorch_model-0000{number + 1}-of-00002.bin"
+        )
     model, tokenizer = random_language_model()
     raw = model.config.to_dict() | {"model_type": "llava", "architectures": ["LlavaLlamaForCausalLM"]} | extra
     (path / "config.json").write_text(json.dumps(raw))
@@ -159,8 +173,13 @@ def test_llama_vid_comes_over_with_its_language_model(built: Built, tmp_path: Pa
     model, _ = built("llama_vid")
     ours = model.connector.state_dict()
     state = llama_state()
-    top = {"query_proj": "vlm_att_projector", "key_proj": "vlm_att_key_projector", "value_proj": "vlm_att_val_projector",
-           "vision_norm": "vlm_att_ln", "content_proj": "mm_projector"}  # fmt: skip
+    top = {
+        "query_proj": "vlm_att_projector",
+        "key_proj": "vlm_att_key_projector",
+        "value_proj": "vlm_att_val_projector",
+        "vision_norm": "vlm_att_ln",
+        "content_proj": "mm_projector",
+    }
     for name, tensor in ours.items():
         part, _, rest = name.partition(".")
         if part == "query":
@@ -200,15 +219,23 @@ def test_video_llava_comes_over_with_its_temporal_tower(tmp_path: Path):
         8,
     )  # fmt: skip
     vision = {f"model.video_tower.video_tower.{name}": tensor for name, tensor in tower.state_dict().items()}
-    projector = {"0.weight": random(32, 64), "0.bias": random(32), "2.weight": random(32, 32), "2.bias": random(32)}
-    state = llama_state() | vision | {f"model.mm_projector.{name}": tensor for name, tensor in projector.items()}
+    projector = {
+        "0.weight": random(32, 64),
+        "0.bias": random(32),
+        "2.weight": random(32, 32),
+        "2.bias": random(32),
+    }
+    state = (
+        llama_state() | vision | {f"model.mm_projector.{name}": tensor for name, tensor in projector.items()}
+    )
     state["model.image_tower.image_tower.embeddings.class_embedding"] = random(64)
     result = import_checkpoint(source_folder(tmp_path / "video-llava", state), tmp_path / "model")
     assert result.left_aside == ("model.image_tower.image_tower.embeddings.class_embedding",)
     again, processor = load_checkpoint(tmp_path / "model", device="cpu")
     assert again.vision_encoder.across_frames
     assert torch.equal(
-        again.vision_encoder.tower.encoder.layers[0].temporal_embedding, tower.encoder.layers[0].temporal_embedding
+        again.vision_encoder.tower.encoder.layers[0].temporal_embedding,
+        tower.encoder.layers[0].temporal_embedding,
     )
     assert torch.equal(again.connector.mlp[0].weight, projector["0.weight"])
     assert processor.config.prompt == "video_llava"
@@ -244,7 +271,12 @@ def test_language_bind_gives_its_video_tower(tmp_path: Path):
     from mgv.encoders.vision.languagebind import temporal_tower
 
     config = CLIPVisionConfig(
-        hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=1, image_size=28, patch_size=14
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=1,
+        image_size=28,
+        patch_size=14,
     )
     tower = temporal_tower(config, 4)
     state = {f"vision_model.{name}": tensor for name, tensor in tower.state_dict().items()}

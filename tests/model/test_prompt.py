@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mgv.errors import ConfigError, UsageError
-from mgv.model.prompt import SegmentEncoder, find_chat, frame_pieces, joined
 from mgv.model.processor import LIMITS, Clip, Limits, Processor, ProcessorConfig
+from mgv.model.prompt import PROMPTS, SegmentEncoder, find_chat, find_layout, frame_pieces, joined
 from mgv.records import Cue
 
 M = 2  # visual tokens a frame
@@ -24,7 +24,9 @@ def frame(f: int) -> list[int]:
     return [-1 - (f * M + i) for i in range(M)]
 
 
-def processor(tokenizer: Any, prompt: str, mode: str = "upstream", limits: Limits | None = None, **changes: Any) -> Any:
+def processor(
+    tokenizer: Any, prompt: str, mode: str = "upstream", limits: Limits | None = None, **changes: Any
+) -> Any:
     config = ProcessorConfig(
         prompt=prompt,
         tokens_per_frame=M,
@@ -49,7 +51,8 @@ def clip(num_frames: int = 3, question: str = "What happens?", **kwargs: Any) ->
 
 SPOKEN = (Cue(start_s=0.3, end_s=0.8, text="hello there"), Cue(start_s=1.0, end_s=1.4, text="good  bye"))
 TEXTS = [
-    "<Img>", "", " leading", "two  spaces", "\nWhat happens? [/INST]", "<Cap>hello there <Img>", "naïve 日本 😀", "a\n\nb",
+    "<Img>", "", " leading", "two  spaces", "\nWhat happens? [/INST]", "<Cap>hello there <Img>",
+    "naïve 日本 😀", "a\n\nb",
     "{<10><20><30><40>}", "it's 3.14!", "\ttab", "[vqa] what",
 ]  # fmt: skip
 
@@ -70,7 +73,9 @@ def test_minigpt4_video_inference_is_as_published_with_two_bos(mistral_tokenizer
     ]  # fmt: skip
 
 
-def test_minigpt4_video_evaluation_has_one_more_space_and_repeats_the_last_frame(mistral_tokenizer: Any, pieces: Any):
+def test_minigpt4_video_evaluation_has_one_more_space_and_repeats_the_last_frame(
+    mistral_tokenizer: Any, pieces: Any
+):
     limits = replace(LIMITS["minigpt4_video"], num_frames=4)
     prompt = processor(mistral_tokenizer, "minigpt4_video", "upstream_eval", limits).write(clip(2))
     assert prompt.input_ids == [
@@ -81,7 +86,9 @@ def test_minigpt4_video_evaluation_has_one_more_space_and_repeats_the_last_frame
     assert prompt.frames == (0, 1)
 
 
-def test_minigpt4_video_training_has_one_bos_and_no_space_before_the_closing_tag(mistral_tokenizer: Any, pieces: Any):
+def test_minigpt4_video_training_has_one_bos_and_no_space_before_the_closing_tag(
+    mistral_tokenizer: Any, pieces: Any
+):
     limits = replace(LIMITS["minigpt4_video"], num_frames=2)
     prompt = processor(mistral_tokenizer, "minigpt4_video", limits=limits).write(clip(1, answer="A dog."))
     assert prompt.input_ids == [
@@ -142,7 +149,10 @@ def test_corrected_has_one_bos_and_the_question_by_itself(mistral_tokenizer: Any
 
 def test_a_follow_up_comes_after_the_earlier_question_and_answer(mistral_tokenizer: Any, pieces: Any):
     writer = processor(mistral_tokenizer, "minigpt4_video", "corrected")
-    first, second = writer.write(clip(1)), writer.write(clip(1, "And then?", history=(("What happens?", "Rain."),)))
+    first, second = (
+        writer.write(clip(1)),
+        writer.write(clip(1, "And then?", history=(("What happens?", "Rain."),))),
+    )
     assert second.input_ids == [
         *first.input_ids, *pieces.encode("Rain."), 2, *pieces.encode("[INST] And then? [/INST]"),
     ]  # fmt: skip
@@ -156,8 +166,12 @@ def test_special_tokens_in_what_a_person_writes_are_taken_out(mistral_tokenizer:
     assert 2 not in ids
 
 
-def test_upstream_inference_loses_its_beginning_and_training_its_question(mistral_tokenizer: Any, pieces: Any):
-    limits = Limits(num_frames=45, subtitle_words=400, prompt_tokens=20, train_prompt_tokens=20, answer_tokens=3)
+def test_upstream_inference_loses_its_beginning_and_training_its_question(
+    mistral_tokenizer: Any, pieces: Any
+):
+    limits = Limits(
+        num_frames=45, subtitle_words=400, prompt_tokens=20, train_prompt_tokens=20, answer_tokens=3
+    )
     writer = processor(mistral_tokenizer, "minigpt4_video", limits=limits)
     whole = processor(mistral_tokenizer, "minigpt4_video").write(clip(8)).input_ids
     asked = writer.write(clip(8))
@@ -171,10 +185,14 @@ def test_upstream_inference_loses_its_beginning_and_training_its_question(mistra
 
 
 def test_corrected_thins_frames_first_and_keeps_the_question_whole(mistral_tokenizer: Any, pieces: Any):
-    writer = processor(mistral_tokenizer, "minigpt4_video", "corrected", context_tokens=120, max_new_tokens=20)
+    writer = processor(
+        mistral_tokenizer, "minigpt4_video", "corrected", context_tokens=120, max_new_tokens=20
+    )
     prompt = writer.write(clip(45, cues=SPOKEN))
     assert len(prompt.input_ids) <= 100
-    assert prompt.input_ids[-len(pieces.encode("\nWhat happens? [/INST]")) :] == pieces.encode("\nWhat happens? [/INST]")
+    assert prompt.input_ids[-len(pieces.encode("\nWhat happens? [/INST]")) :] == pieces.encode(
+        "\nWhat happens? [/INST]"
+    )
     report = prompt.report
     assert report.num_frames_given == 45
     assert 10 <= report.num_frames < 45
@@ -213,7 +231,8 @@ def test_a_language_model_is_spoken_to_by_its_own_template():
         find_chat("tokenizer", tokenizer)
     tokenizer.chat_template = (
         "<s>SYSTEM be kind.\n{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}"
-        "{% if m['role'] == 'assistant' %}</s>{% endif %}{{ '\n' }}{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+        "{% if m['role'] == 'assistant' %}</s>{% endif %}{{ '\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
     )
     chat = find_chat("tokenizer", tokenizer)
     assert chat.opening == "SYSTEM be kind.\nuser: "
@@ -227,12 +246,8 @@ def test_a_language_model_is_spoken_to_by_its_own_template():
 
 
 def test_pieces_that_meet_become_one_text():
-    from mgv.model.prompt import PROMPTS
-
     layout = PROMPTS["minigpt4_video"]
     assert joined(["a", "", "b", 0, "", "c", 1]) == ["ab", 0, "c", 1]
     assert joined(frame_pieces(layout, ["x ", ""])) == ["<Img>", 0, "<Cap>x <Img>", 1]
     with pytest.raises(ConfigError, match=r"model\.prompt: 'x' is none of"):
-        from mgv.model.prompt import find_layout
-
         find_layout("x")

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from tests.model.conftest import ARCHITECTURES, tiny_clip
 
 from mgv.errors import UsageError
 from mgv.model.adapt import PARTS, Lora, adapt, part_sizes
 from mgv.model.processor import Batch
 from mgv.model.video_llm import fuse, positions
+from tests.model.conftest import ARCHITECTURES, tiny_clip
 
 LENGTHS = (("what is it?", 3), ("why?", 1), ("a far longer question about it?", 2))
 
@@ -29,7 +29,9 @@ def test_fusing_writes_each_named_token_in_its_place():
 
 def test_a_prompt_for_another_connector_is_refused():
     ids = torch.tensor([[7, -1, -2, -3, -4]])  # two frames of 2 tokens, read as one of 4
-    with pytest.raises(UsageError, match=r"prompts reach \[1\] frames at 4 tokens each, the batch gives \[2\]"):
+    with pytest.raises(
+        UsageError, match=r"prompts reach \[1\] frames at 4 tokens each, the batch gives \[2\]"
+    ):
         fuse(torch.zeros(1, 5, 1), ids, torch.zeros(1, 8, 1), torch.tensor([2]), tokens_per_frame=4)
 
 
@@ -116,7 +118,9 @@ def test_the_loss_is_over_the_answer_alone(built: Callable[..., Any]):
         ({"vision_encoder": "full", "language_model": "full"}, set(PARTS)),
     ],
 )
-def test_gradients_exist_only_in_what_learns(chosen: dict[str, Any], learning: set[str], built: Callable[..., Any]):
+def test_gradients_exist_only_in_what_learns(
+    chosen: dict[str, Any], learning: set[str], built: Callable[..., Any]
+):
     model, processor = built("minigpt4_video")
     adapt(model, **chosen)
     model.train()
@@ -167,7 +171,12 @@ def test_half_precision_runs_and_stays_near(dtype: torch.dtype, built: Callable[
 
 def test_the_hub_port_of_video_llava_gives_the_same_logits():
     """transformers' VideoLlava (whose towers are plain CLIP) with the same random weights, eight frames."""
-    from transformers import CLIPVisionConfig, LlamaConfig, VideoLlavaConfig, VideoLlavaForConditionalGeneration
+    from transformers import (
+        CLIPVisionConfig,
+        LlamaConfig,
+        VideoLlavaConfig,
+        VideoLlavaForConditionalGeneration,
+    )
 
     from mgv.encoders.vision.clip import TINY, ClipTower
     from mgv.model.connectors import build_connector
@@ -177,7 +186,10 @@ def test_the_hub_port_of_video_llava_gives_the_same_logits():
         hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, vocab_size=100
     )
     config = VideoLlavaConfig(
-        vision_config=CLIPVisionConfig(**TINY), text_config=language, video_token_index=99, image_token_index=98
+        vision_config=CLIPVisionConfig(**TINY),
+        text_config=language,
+        video_token_index=99,
+        image_token_index=98,
     )
     torch.manual_seed(0)
     port = VideoLlavaForConditionalGeneration(config).eval()
@@ -185,7 +197,9 @@ def test_the_hub_port_of_video_llava_gives_the_same_logits():
     connector = build_connector("video_llava", encoder.spec, 32)
     projector = port.model.multi_modal_projector.state_dict()
     names = {"linear_1": "mlp.0", "linear_2": "mlp.2"}
-    connector.load_state_dict({names[n.split(".")[0]] + "." + n.split(".")[1]: t for n, t in projector.items()})
+    connector.load_state_dict(
+        {names[n.split(".")[0]] + "." + n.split(".")[1]: t for n, t in projector.items()}
+    )
     from transformers import LlamaForCausalLM
 
     llama = LlamaForCausalLM(language)

@@ -17,7 +17,14 @@ from mgv.encoders.vision.languagebind import build_languagebind
 from mgv.encoders.vision.pixels import PIXELS, to_pixel_values
 from mgv.errors import ConfigError
 
-__all__ = ["PIXELS", "VISION_ENCODERS", "VisionEncoder", "VisionSpec", "build_vision_encoder", "to_pixel_values"]
+__all__ = [
+    "PIXELS",
+    "VISION_ENCODERS",
+    "VisionEncoder",
+    "VisionSpec",
+    "build_vision_encoder",
+    "to_pixel_values",
+]
 
 VISION_ENCODERS: dict[str, Callable[..., VisionEncoder]] = {
     "eva_clip_g": build_eva_clip_g,

@@ -49,7 +49,7 @@ class VisionEncoder(nn.Module):
     """How frames become pixels: a name in PIXELS."""
     across_frames: bool = False
     """True when a frame's features depend on the other frames, so a video must be encoded in one pass."""
-    tower: nn.Module
+    tower: Any
     lora_targets: tuple[str, ...] = ()
     """Layers of the tower that a LoRA adapts."""
 
@@ -68,8 +68,8 @@ class VisionEncoder(nn.Module):
         if self.across_frames:
             encoded = [self.encode(video[None])[0] for video in videos]
         else:
-            passes = torch.cat(videos).split(FRAMES_PER_PASS)
-            encoded = list(torch.cat([self.encode(frames) for frames in passes]).split(counts))
+            passes = torch.split(torch.cat(videos), FRAMES_PER_PASS)
+            encoded = list(torch.split(torch.cat([self.encode(frames) for frames in passes]), counts))
         return pad_sequence(encoded, batch_first=True)
 
 

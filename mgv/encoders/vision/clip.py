@@ -15,13 +15,15 @@ class ClipTower(VisionEncoder):
 
     lora_targets = ("q_proj", "v_proj")
 
-    def __init__(self, tower: nn.Module, image_size_px: int, feature_layer: int, pixels: str) -> None:
+    def __init__(self, tower: Any, image_size_px: int, feature_layer: int, pixels: str) -> None:
         super().__init__()
         config: Any = tower.config
         keep = config.num_hidden_layers + 1 + feature_layer if feature_layer < 0 else feature_layer
         if not 0 < keep <= config.num_hidden_layers:
-            raise ConfigError(f"feature_layer {feature_layer}: the tower has {config.num_hidden_layers} layers")
-        tower.encoder.layers = tower.encoder.layers[:keep]  # type: ignore[union-attr, index]
+            raise ConfigError(
+                f"feature_layer {feature_layer}: the tower has {config.num_hidden_layers} layers"
+            )
+        tower.encoder.layers = tower.encoder.layers[:keep]
         for unused in ("post_layernorm", "head"):
             if hasattr(tower, unused):
                 setattr(tower, unused, nn.Identity())
@@ -37,7 +39,8 @@ class ClipTower(VisionEncoder):
         hidden = self.tower.embeddings(pixel_values, interpolate_pos_encoding=True)
         if hasattr(self.tower, "pre_layrnorm"):
             hidden = self.tower.pre_layrnorm(hidden)
-        return self.tower.encoder(inputs_embeds=hidden).last_hidden_state  # type: ignore[no-any-return]
+        states: Tensor = self.tower.encoder(inputs_embeds=hidden).last_hidden_state
+        return states
 
 
 def build_clip(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from typing import Any
+
+from torch import Tensor
 
 from mgv.encoders.vision.base import VisionEncoder, VisionSpec, seeded
 from mgv.errors import ConfigError
@@ -13,16 +15,19 @@ STRIDE_PX = 32
 class EfficientNetLiteEncoder(VisionEncoder):
     """Frames -> the cells of the grid in raster order; no CLS."""
 
-    def __init__(self, network: nn.Module, hidden_size: int, image_size_px: int) -> None:
+    def __init__(self, network: Any, hidden_size: int, image_size_px: int) -> None:
         super().__init__()
         if image_size_px % STRIDE_PX:
-            raise ConfigError(f"efficientnet_lite: image_size_px {image_size_px} is not a multiple of {STRIDE_PX}")
+            raise ConfigError(
+                f"efficientnet_lite: image_size_px {image_size_px} is not a multiple of {STRIDE_PX}"
+            )
         self.tower, self.pixels, self.image_size_px = network, "efficientnet_squash", image_size_px
         self.spec = VisionSpec(hidden_size=hidden_size, grid=image_size_px // STRIDE_PX, num_prefix_tokens=0)
 
     def encode(self, pixel_values: Tensor) -> Tensor:
         """[F, 3, S, S] -> [F, grid**2, V]."""
-        return self.tower.features(pixel_values).flatten(2).transpose(1, 2)  # type: ignore[operator, no-any-return]
+        cells: Tensor = self.tower.features(pixel_values)
+        return cells.flatten(2).transpose(1, 2)
 
 
 def build_efficientnet_lite(pretrained: str, image_size_px: int = 256) -> EfficientNetLiteEncoder:

@@ -7,7 +7,7 @@ transformers' Blip2VisionModel is that network plus a trained final norm, which 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -28,23 +28,25 @@ class EvaClipG(VisionEncoder):
     lora_targets = ("qkv",)
 
     def __init__(
-        self, tower: nn.Module, image_size_px: int, norm: Literal["identity", "none"], pixels: str
+        self, tower: Any, image_size_px: int, norm: Literal["identity", "none"], pixels: str
     ) -> None:
         super().__init__()
         config = tower.config
-        if image_size_px % config.patch_size:  # type: ignore[operator, union-attr]
-            raise ConfigError(f"image_size_px {image_size_px} is not a multiple of the patch {config.patch_size}")
+        if image_size_px % config.patch_size:
+            raise ConfigError(
+                f"image_size_px {image_size_px} is not a multiple of the patch {config.patch_size}"
+            )
         if norm not in ("identity", "none"):
             raise ConfigError(f"eva_clip_g: norm is `identity` or `none`, got {norm!r}")
         tower.post_layernorm = nn.Identity()
         self.tower, self.norm, self.pixels, self.image_size_px = tower, norm, pixels, image_size_px
-        grid = image_size_px // config.patch_size  # type: ignore[operator, union-attr]
-        self.spec = VisionSpec(hidden_size=config.hidden_size, grid=grid)  # type: ignore[arg-type, union-attr]
+        grid = image_size_px // config.patch_size
+        self.spec = VisionSpec(hidden_size=config.hidden_size, grid=grid)
 
     def encode(self, pixel_values: Tensor) -> Tensor:
         """[F, 3, S, S] -> [F, 1 + grid**2, V]."""
-        hidden = self.tower.embeddings(pixel_values, interpolate_pos_encoding=True)
-        hidden = self.tower.encoder(inputs_embeds=hidden).last_hidden_state
+        embedded = self.tower.embeddings(pixel_values, interpolate_pos_encoding=True)
+        hidden: Tensor = self.tower.encoder(inputs_embeds=embedded).last_hidden_state
         if self.norm == "identity":
             hidden = F.layer_norm(hidden.float(), hidden.shape[-1:], eps=LN_VISION_EPS).to(hidden.dtype)
         return hidden

@@ -34,11 +34,11 @@ class TemporalLayer(CLIPEncoderLayer):  # type: ignore[misc]
     def across_time(self, hidden: Tensor) -> Tensor:
         """[B, T, N, V] -> the same: each of the N positions attends over its T frames."""
         batch, num_frames = hidden.shape[:2]
-        columns = hidden.transpose(1, 2).flatten(0, 1)  # [B*N, T, V]
+        columns: Tensor = hidden.transpose(1, 2).flatten(0, 1)  # [B*N, T, V]
         if num_frames > 1:
             columns = columns + self._positions(num_frames)
         columns = columns + self.temporal_attn(self.temporal_layer_norm1(columns))[0]
-        return columns.unflatten(0, (batch, -1)).transpose(1, 2)
+        return columns.reshape(batch, -1, *columns.shape[1:]).transpose(1, 2)
 
     def _positions(self, num_frames: int) -> Tensor:
         """The learned positions [1, T, V]; for another T than they were learned for, interpolated."""
@@ -50,7 +50,8 @@ class TemporalLayer(CLIPEncoderLayer):  # type: ignore[misc]
     def forward(self, hidden: Tensor) -> Tensor:
         """[B, T, N, V] -> [B, T, N, V]."""
         hidden = self.across_time(hidden)
-        return super().forward(hidden.flatten(0, 1), None).unflatten(0, hidden.shape[:2])  # type: ignore[no-any-return]
+        frames: Tensor = super().forward(hidden.flatten(0, 1), None)
+        return frames.reshape(hidden.shape)
 
 
 class LanguageBind(VisionEncoder):
@@ -59,32 +60,36 @@ class LanguageBind(VisionEncoder):
     across_frames = True
     lora_targets = ("q_proj", "v_proj")
 
-    def __init__(self, tower: nn.Module, image_size_px: int, feature_layer: int, pixels: str) -> None:
+    def __init__(self, tower: Any, image_size_px: int, feature_layer: int, pixels: str) -> None:
         super().__init__()
         config: Any = tower.config
         keep = config.num_hidden_layers + 1 + feature_layer if feature_layer < 0 else feature_layer
         if not 0 < keep <= config.num_hidden_layers:
-            raise ConfigError(f"feature_layer {feature_layer}: the tower has {config.num_hidden_layers} layers")
-        tower.encoder.layers = tower.encoder.layers[:keep]  # type: ignore[union-attr, index]
+            raise ConfigError(
+                f"feature_layer {feature_layer}: the tower has {config.num_hidden_layers} layers"
+            )
+        tower.encoder.layers = tower.encoder.layers[:keep]
         tower.post_layernorm = nn.Identity()
         self.tower, self.pixels, self.image_size_px = tower, pixels, image_size_px
         self.spec = VisionSpec(hidden_size=config.hidden_size, grid=image_size_px // config.patch_size)
 
     def encode(self, pixel_values: Tensor) -> Tensor:
         """[B, T, 3, S, S] -> [B, T, 1 + grid**2, V]."""
-        hidden = self.tower.embeddings(pixel_values.flatten(0, 1), interpolate_pos_encoding=True)
-        hidden = self.tower.pre_layrnorm(hidden).unflatten(0, pixel_values.shape[:2])
-        for layer in self.tower.encoder.layers:  # type: ignore[union-attr]
+        hidden: Tensor
+        frames = self.tower.embeddings(pixel_values.flatten(0, 1), interpolate_pos_encoding=True)
+        hidden = self.tower.pre_layrnorm(frames)
+        hidden = hidden.reshape(*pixel_values.shape[:2], *hidden.shape[1:])
+        for layer in self.tower.encoder.layers:
             hidden = layer(hidden)
         return hidden
 
 
-def temporal_tower(config: CLIPVisionConfig, num_frames: int) -> nn.Module:
+def temporal_tower(config: CLIPVisionConfig, num_frames: int) -> Any:
     """A CLIP vision tower whose every layer is temporal, with fresh weights."""
     tower = CLIPVisionModel(config)
     layers = [TemporalLayer(tower.config, num_frames) for _ in range(config.num_hidden_layers)]
     tower.encoder.layers = nn.ModuleList(layers)
-    return tower  # type: ignore[no-any-return]
+    return tower
 
 
 def build_languagebind(
@@ -107,10 +112,12 @@ def build_languagebind(
         state = read_state(folder)
         rows = state["encoder.layers.0.temporal_embedding"].shape[1] if _has_time(state) else num_frames
         if not _has_time(state):
-            raise WeightsError(f"{folder}: no temporal attention in it; use the vision encoder `clip` for such weights")
+            raise WeightsError(
+                f"{folder}: no temporal attention in it; use the vision encoder `clip` for such weights"
+            )
         tower = temporal_tower(config, rows)
         loaded(lambda: tower.load_state_dict(state), f"vision encoder {pretrained!r}")
-    return LanguageBind(tower, image_size_px or tower.config.image_size, feature_layer, pixels)  # type: ignore[union-attr, arg-type]
+    return LanguageBind(tower, image_size_px or tower.config.image_size, feature_layer, pixels)
 
 
 def _has_time(state: dict[str, Tensor]) -> bool:

@@ -10,7 +10,15 @@ from mgv.errors import ConfigError
 from mgv.model.connectors import llama_vid, minigpt4_video, minigpt_v2, video_llava
 from mgv.model.connectors.base import Connector, Published, Question, concat_neighbours
 
-__all__ = ["CONNECTORS", "Connector", "Published", "Question", "build_connector", "concat_neighbours", "published"]
+__all__ = [
+    "CONNECTORS",
+    "Connector",
+    "Published",
+    "Question",
+    "build_connector",
+    "concat_neighbours",
+    "published",
+]
 
 CONNECTORS: dict[str, tuple[type[Connector], ModuleType]] = {
     "minigpt4_video": (minigpt4_video.MiniGPT4Video, minigpt4_video),

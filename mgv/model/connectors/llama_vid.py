@@ -85,13 +85,13 @@ class LlamaVid(Connector):
         input_ids = question.input_ids.repeat_interleave(num_frames, 0)  # [B*T, Q]
         mask = question.attention_mask.repeat_interleave(num_frames, 0)
         parts = zip(
-            features.flatten(0, 1).split(FRAMES_PER_PASS),
-            input_ids.split(FRAMES_PER_PASS),
-            mask.split(FRAMES_PER_PASS),
+            torch.split(features.flatten(0, 1), FRAMES_PER_PASS),
+            torch.split(input_ids, FRAMES_PER_PASS),
+            torch.split(mask, FRAMES_PER_PASS),
             strict=True,
         )
         tokens = torch.cat([self._tokens(*part) for part in parts])
-        return tokens.unflatten(0, features.shape[:2])
+        return tokens.reshape(*features.shape[:2], *tokens.shape[1:])
 
     def _tokens(self, features: Tensor, input_ids: Tensor, mask: Tensor) -> Tensor:
         """F frames [F, N, V] with their questions [F, Q] -> [F, M, D]."""
@@ -110,7 +110,7 @@ class LlamaVid(Connector):
 
 def context_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """[F, 32, V], [F, P, V], [F, P, V] -> [F, 1, V]: the mean over queries of softmax(Q K^T / sqrt(V)) X."""
-    scores = queries @ keys.transpose(-1, -2) / values.shape[-1] ** 0.5  # [F, 32, P]
+    scores: Tensor = queries @ keys.transpose(-1, -2) / values.shape[-1] ** 0.5  # [F, 32, P]
     return scores.softmax(-1).mean(1, keepdim=True) @ values
 
 
@@ -121,7 +121,7 @@ def pool_content(patches: Tensor, content: str) -> Tensor:
     if content == "mean":
         return patches.mean(1, keepdim=True)
     side, num_cells = int(patches.shape[1] ** 0.5), int(content.removeprefix("grid:"))
-    image = patches.transpose(1, 2).unflatten(2, (side, side))  # [F, V, side, side]
+    image = patches.transpose(1, 2).reshape(len(patches), -1, side, side)  # [F, V, side, side]
     return F.avg_pool2d(image, side // num_cells).flatten(2).transpose(1, 2)
 
 

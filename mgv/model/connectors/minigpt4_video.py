@@ -12,7 +12,10 @@ from mgv.model.connectors.minigpt_v2 import MiniGPTv2
 
 UPSTREAM_KEYS = {"llama_proj.": "proj."}
 PUBLISHED = Published(
-    vision_encoder="eva_clip_g", num_frames=45, prompt="minigpt4_video", generation={"repetition_penalty": 1.5}
+    vision_encoder="eva_clip_g",
+    num_frames=45,
+    prompt="minigpt4_video",
+    generation={"repetition_penalty": 1.5},
 )
 
 
