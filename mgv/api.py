@@ -159,7 +159,7 @@ class Library:
 
     def _video_id(self, wanted: str) -> str:
         """The id of a video given by file name, path or id."""
-        by_name = {row["name"]: video_id for video_id, row in self._videos.items()}
+        by_name: dict[str, str] = {row["name"]: video_id for video_id, row in self._videos.items()}
         if wanted in self._videos:
             return wanted
         if (name := Path(wanted).name) in by_name:
@@ -175,7 +175,7 @@ class Library:
 
 def _checked(query: str) -> str:
     """A query without characters that no text holds. Raises UsageError when nothing is left."""
-    cleaned = " ".join(query.replace("\0", " ").split())
+    cleaned = " ".join(query.encode("utf-8", "replace").decode().replace("\0", " ").split())
     if not cleaned:
         raise UsageError("the query is empty; say what to look for, for example: mgv search \"a white parrot\"")
     if len(cleaned) > MAX_QUERY_CHARS:

@@ -34,7 +34,7 @@ OnStep = Callable[[str, float], None]
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class VideoRows:
-    """One video's rows; frames and segments are None where they stay as they are."""
+    """One video's rows; frames and segments are None where they stay as they are (none, if the video failed)."""
 
     row: dict[str, Any]
     frames: pa.Table | None
@@ -48,7 +48,7 @@ def compute_video(
     wanted = work.wanted
     try:
         video = probe(wanted.path, wanted.video_id)
-        row = {**(work.row or {}), **_facts(video, wanted)}
+        row: dict[str, Any] = {**(work.row or {}), **_facts(video, wanted)}
         frames = segments = None
         if work.stale("frames_key"):
             frames = _frame_rows(wanted.path, video, parts, params, on_step)
@@ -77,9 +77,7 @@ def failed_rows(work: Work, reason: str, *, try_again: bool = False) -> VideoRow
         "state": "failed", "reason": reason, "subtitles": "none", "cues": [], "num_frames": 0,
         "num_segments": 0, "frames_digest": "", "segments_digest": "", **keys,
     }  # fmt: skip
-    return VideoRows(
-        row=row, frames=frames_schema(1).empty_table(), segments=segments_schema(1).empty_table()
-    )
+    return VideoRows(row=row, frames=None, segments=None)
 
 
 def _facts(video: Video, wanted: Wanted) -> dict[str, Any]:

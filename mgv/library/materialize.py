@@ -111,6 +111,8 @@ class Materialization:
     def write(self, rows: VideoRows) -> None:
         """Store one video's rows: pending, then the rows, then its true state."""
         self._store.put_video({**rows.row, "state": "pending", "frames_key": "", "segments_key": ""})
+        if rows.row["state"] == "failed":
+            self._store.remove_rows(rows.row["video_id"])
         for name, table in (("frames", rows.frames), ("segments", rows.segments)):
             if table is not None:
                 self._store.replace_rows(name, rows.row["video_id"], table)

@@ -43,7 +43,8 @@ class Store:
 
     def _make(self, name: str, schema: pa.Schema) -> None:
         """An empty table in place of what has this name; its older versions stay readable."""
-        table = self._db.create_table(name, schema=schema, mode="overwrite")
+        mode = "overwrite" if name in self._tables else "create"
+        table = self._db.create_table(name, schema=schema, mode=mode)
         if name != "videos":
             table.create_index("video_id", config=BTree())
             table.create_index("text", config=FTS())
@@ -65,17 +66,23 @@ class Store:
 
         Rows with vectors of another width than the table's start the table anew.
         """
-        if rows.num_rows and not self._tables[table].schema.equals(rows.schema):
-            self._tables["videos"].update(values={f"{table}_key": ""})  # first: after a kill all are redone
+        if not self._tables[table].schema.equals(rows.schema):
+            ready = (col("state") == lit("ready")).to_sql()
+            self._tables["videos"].update(where=ready, values={f"{table}_key": ""})  # after a kill all are redone
             self._make(table, rows.schema)
         self._tables[table].delete(col("video_id") == lit(video_id))
         if rows.num_rows:
             self._tables[table].add(rows)
 
-    def remove_video(self, video_id: str) -> None:
-        """Take a video out: its row last, so that a kill in between leaves it to be removed again."""
-        for name in ("frames", "segments", "videos"):
+    def remove_rows(self, video_id: str) -> None:
+        """Take a video's frames and segments out."""
+        for name in ("frames", "segments"):
             self._tables[name].delete(col("video_id") == lit(video_id))
+
+    def remove_video(self, video_id: str) -> None:
+        """Take a video out: its own row last, so that a kill in between leaves it to be removed again."""
+        self.remove_rows(video_id)
+        self._tables["videos"].delete(col("video_id") == lit(video_id))
 
     def finish(self, index_min_rows: int) -> None:
         """Fold new rows into the indices, compact, and make a vector index where a table has grown large."""

@@ -7,9 +7,9 @@ import logging
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -121,8 +122,13 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
     track = best if best in tracks else (tracks[0] if tracks else None)
     if track is None:
         kinds = ["cover picture" if other.type == "video" else str(other.type) for other in container.streams]
+        if not kinds:
+            raise MediaError(
+                f"{shown(path)}: not a readable video (no streams), expected a video stream; "
+                "it may be cut short: copy or download it again"
+            )
         raise MediaError(
-            f"{shown(path)}: no video stream (streams: {', '.join(kinds) or 'none'}); is it an audio file?"
+            f"{shown(path)}: no video stream (streams: {', '.join(kinds)}); is it an audio file?"
         )
     if track.codec_context is None or track.time_base is None:
         raise MediaError(f"{shown(path)}: no decoder for its video; convert it, for example to H.264")
@@ -132,25 +138,30 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FrameIndex:
-    """When each frame of a video begins and what it takes to decode it, from its packets; P packets, P frames."""
+    """When each frame of a video begins and what it takes to decode it, from its packets; P packets, F frames.
+
+    F is P less the packets that an edit list hides.
+    """
 
     pts: NDArray[np.int64]
-    """[P] presentation times of the frames in order, in units of time_base_s."""
+    """[F] presentation times of the frames in order, in units of time_base_s."""
     packet_of: NDArray[np.int64]
-    """[P] the packet of each frame, as its place in the file."""
+    """[F] the packet of each frame, as its place in the file."""
+    packet_pts: NDArray[np.int64]
+    """[P] presentation times by place in the file."""
     is_key: NDArray[np.bool_]
     """[P] by place in the file: whether decoding can begin with the packet."""
     time_base_s: float
     end_s: float
     """End of the last frame."""
     has_own_times: bool
-    """Every packet has a presentation time of its own."""
+    """Every packet has a presentation time of its own. Without, the times tell only the order of the frames."""
     has_closed_gops: bool
     """The first packet is a key frame, and none shows a frame from before the key frame it follows."""
 
     @property
     def times_s(self) -> NDArray[np.float64]:
-        """[P] presentation times in seconds on the video's own clock."""
+        """[F] presentation times in seconds on the video's own clock."""
         return np.multiply(self.pts, self.time_base_s, dtype=np.float64)
 
     def frame_at(self, time_s: float) -> int:
@@ -165,17 +176,14 @@ class FrameIndex:
         frame (an open group of pictures), from the key frame before. Gaps too short to be worth a jump are filled.
         """
         keys = np.flatnonzero(self.is_key)
-        needed = np.zeros(len(self.pts), dtype=np.bool_)
-        frame_of = np.argsort(self.packet_of)
-        for frame in np.unique(frames):
-            packet = self.packet_of[frame]
+        needed = np.zeros(len(self.packet_pts), dtype=np.bool_)
+        for packet in np.unique(self.packet_of[frames]):
             group = int(np.searchsorted(keys, packet, side="right")) - 1
-            if group >= 0 and frame < frame_of[keys[group]]:
+            if group >= 0 and self.packet_pts[packet] < self.packet_pts[keys[group]]:
                 group -= 1
             needed[keys[group] if group >= 0 else 0 : packet + 1] = True
-        at = np.flatnonzero(needed)
-        for before, after in pairwise(at.tolist()):
-            if 1 < after - before <= _SHORT_GAP:
+        for before, after in pairwise(np.flatnonzero(needed).tolist()):
+            if after - before <= _SHORT_GAP:
                 needed[before:after] = True
         return needed
 
@@ -184,36 +192,133 @@ _SHORT_GAP = 8
 """Packets; fewer are decoded rather than jumped over, which would empty the decoder's threads."""
 
 
-def read_index(container: InputContainer, stream: VideoStream) -> FrameIndex | None:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Track:
+    """What a video track holds, as its first frame and its packets say."""
+
+    start_s: float
+    """Time of the first frame that can be decoded."""
+    width: int
+    """Of the frames as coded, before rotation and scaling to square pixels."""
+    height: int
+    pixel_aspect: float
+    """Width of a pixel over its height."""
+    quarter_turns: int
+    """Counter-clockwise, from coded to displayed."""
+    codec: str
+    audio_codec: str | None
+    container_format: str
+    """FFmpeg's name for it, such as `mov,mp4,m4a,3gp,3g2,mj2`."""
+    index: FrameIndex
+
+
+def read_track(path: Path) -> Track:
+    """Decode the first frame, then walk the packets. Raises MediaError when either is missing."""
+    with open_container(path) as container:
+        stream = video_stream(container, path)
+        frame = _first_frame(container, stream, path)
+        audio = container.streams.best("audio")
+        audio_codec = audio.codec_context.codec.canonical_name if audio and audio.codec_context else None
+        ratio = stream.codec_context.sample_aspect_ratio
+        codec = stream.codec_context.codec.canonical_name
+        may_reorder, is_avi = stream.codec_context.has_b_frames, container.format.name == "avi"
+        container_format = container.format.name
+    with open_container(path) as container:
+        index = _read_index(container, video_stream(container, path))
+    assert index is not None, "a packet gave a frame"
+    if may_reorder and (is_avi or bool(np.all(np.diff(index.packet_pts) > 0))):
+        # AVI and careless MP4 writers give packets the times of decoding: the frames then come out in disorder
+        index = replace(index, has_own_times=index.has_own_times and _come_in_order(path))
+    return Track(
+        start_s=float(index.times_s[0]) if frame.pts is None else frame.pts * index.time_base_s,
+        width=frame.width,
+        height=frame.height,
+        pixel_aspect=float(ratio) if ratio else 1.0,
+        quarter_turns=frame.rotation // 90 % 4,
+        codec=codec,
+        audio_codec=audio_codec,
+        container_format=container_format,
+        index=index,
+    )
+
+
+def _first_frame(container: InputContainer, stream: VideoStream, path: Path) -> VideoFrame:
+    """Decode until a picture comes. Raises MediaError when none does."""
+    reason = "no packet gives one"
+    try:
+        for packet in packets(container, stream):
+            try:
+                found = packet.decode()
+            except DECODE_ERRORS as error:
+                reason = one_line(error)
+                continue
+            for frame in found:
+                return frame
+        for frame in stream.codec_context.decode(None):
+            return frame
+    except DECODE_ERRORS as error:
+        reason = one_line(error)
+    raise MediaError(
+        f"{shown(path)}: no frame can be decoded ({reason}), expected at least one; "
+        "the file may be cut short: copy or download it again"
+    )
+
+
+def _come_in_order(path: Path) -> bool:
+    """Whether the times of the first frames rise as they are decoded."""
+    with open_container(path) as container:
+        frames = container.decode(video_stream(container, path))
+        times: list[int] = []
+        try:
+            for frame in islice(frames, _NUM_TRIED):
+                if frame.pts is None or (times and frame.pts <= times[-1]):
+                    return False
+                times.append(frame.pts)
+        except DECODE_ERRORS as error:
+            logger.info("%s: decoding ends early: %s", shown(path), one_line(error))
+    return True
+
+
+_NUM_TRIED = 48
+"""Frames."""
+
+
+def _read_index(container: InputContainer, stream: VideoStream) -> FrameIndex | None:
     """Walk the packets without decoding them, as far as the file goes; None when there is none."""
     raw_pts: list[int] = []
     keys: list[bool] = []
+    hidden: list[bool] = []
     has_own_times = True
     last_duration = 0
     for packet in packets(container, stream):
         moment = packet.pts if packet.pts is not None else packet.dts
-        has_own_times &= packet.pts is not None and not packet.is_discard
+        has_own_times &= packet.pts is not None
         if moment is None:
             moment = raw_pts[-1] + (last_duration or 1) if raw_pts else 0
         raw_pts.append(moment)
         keys.append(packet.is_keyframe)
+        hidden.append(packet.is_discard)
         last_duration = packet.duration or last_duration
     if not raw_pts:
         return None
-    unordered, is_key = np.asarray(raw_pts, dtype=np.int64), np.asarray(keys, dtype=np.bool_)
-    packet_of = np.argsort(unordered, kind="stable")
-    pts = unordered[packet_of]
+    packet_pts, is_key = np.asarray(raw_pts, dtype=np.int64), np.asarray(keys, dtype=np.bool_)
+    shown_packets = np.flatnonzero(~np.asarray(hidden, dtype=np.bool_))
+    if not len(shown_packets):
+        shown_packets = np.arange(len(raw_pts))
+    packet_of = shown_packets[np.argsort(packet_pts[shown_packets], kind="stable")]
+    pts = packet_pts[packet_of]
     mean_duration = int(pts[-1] - pts[0]) // max(len(pts) - 1, 1)
-    since_key = np.maximum.accumulate(np.where(is_key, unordered, np.iinfo(np.int64).min))
+    since_key = np.maximum.accumulate(np.where(is_key, packet_pts, np.iinfo(np.int64).min))
     time_base_s = ticks_s(1, stream.time_base)
     return FrameIndex(
         pts=pts,
         packet_of=packet_of,
+        packet_pts=packet_pts,
         is_key=is_key,
         time_base_s=time_base_s,
         end_s=float(pts[-1] + (last_duration or mean_duration)) * time_base_s,
         has_own_times=has_own_times and bool(np.all(np.diff(pts) > 0)),
-        has_closed_gops=bool(is_key[0]) and bool(np.all(unordered >= since_key)),
+        has_closed_gops=bool(is_key[0]) and bool(np.all(packet_pts >= since_key)),
     )
 
 

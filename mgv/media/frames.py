@@ -6,7 +6,7 @@ import importlib.util
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,11 +21,10 @@ from mgv.media.container import (
     one_line,
     open_container,
     packets,
-    read_index,
+    read_track,
     shown,
     video_stream,
 )
-from mgv.media.probe import first_frame
 
 logger = logging.getLogger(__name__)
 
@@ -111,14 +110,19 @@ class _Plan:
     """What to read of a file."""
 
     path: Path
+    container_format: str
     index: FrameIndex
     wanted: NDArray[np.int64]
     """[T] the frame of each wanted time, as its place in the index."""
-    rotation: int
-    """Quarter turns counter-clockwise from coded to displayed."""
+    quarter_turns: int
+    """Counter-clockwise, from coded to displayed."""
     width: int
     """Of the frames given: as displayed."""
     height: int
+
+
+_DECORD_FORMATS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "flv", "ogg"}
+"""Where its seeking was found to be right; in MPEG-TS and ASF it gives other frames and does not say so."""
 
 
 class _DecordError(Exception):
@@ -126,39 +130,32 @@ class _DecordError(Exception):
 
 
 def _plan(path: Path, times_s: Sequence[float], size_px: int) -> _Plan:
-    with open_container(path) as container:
-        stream = video_stream(container, path)
-        frame = first_frame(container, stream, path)
-        ratio = stream.codec_context.sample_aspect_ratio
-        width, height = displayed_size(frame.width, frame.height, float(ratio or 1), frame.rotation)
-        rotation = frame.rotation // 90 % 4
-    with open_container(path) as container:
-        index = read_index(container, video_stream(container, path))
-    if index is None:
-        raise MediaError(f"{shown(path)}: no video packet, expected at least one; copy or download it again")
+    track = read_track(path)
+    width, height = displayed_size(track.width, track.height, track.pixel_aspect, track.quarter_turns)
     scale = size_px / min(width, height)
     return _Plan(
         path=path,
-        index=index,
-        wanted=np.asarray([index.frame_at(time_s) for time_s in times_s], dtype=np.int64),
-        rotation=rotation,
+        container_format=track.container_format,
+        index=track.index,
+        wanted=np.asarray([track.index.frame_at(time_s) for time_s in times_s], dtype=np.int64),
+        quarter_turns=track.quarter_turns,
         width=max(round(width * scale), 1),
         height=max(round(height * scale), 1),
     )
 
 
-def displayed_size(width: int, height: int, pixel_aspect: float, rotation: int) -> tuple[float, float]:
-    """Width and height as displayed, in square pixels; rotation in degrees."""
+def displayed_size(width: int, height: int, pixel_aspect: float, quarter_turns: int) -> tuple[float, float]:
+    """Width and height as displayed, in square pixels."""
     square = (width * pixel_aspect, float(height))
-    return (square[1], square[0]) if rotation % 180 == 90 else square
+    return (square[1], square[0]) if quarter_turns % 2 == 1 else square
 
 
 def _read_decord(plan: _Plan, batch_size: int) -> Iterator[FrameBatch]:
     """Frames by decord. Raises _DecordError where it is missing, fails, or disagrees with the index.
 
     decord goes on decoding while it is idle, gigabytes of frames in seconds (dmlc/decord#157), until it is sent
-    elsewhere. So after each batch it is sent to where the next begins, and batches end with a group of pictures
-    where they can, so that nothing is decoded twice.
+    elsewhere. So it is asked for some batches at once, then sent to where the next ones begin: where they can, they
+    begin with a group of pictures, so that nothing is decoded twice.
     """
     try:
         import decord
@@ -167,6 +164,10 @@ def _read_decord(plan: _Plan, batch_size: int) -> Iterator[FrameBatch]:
     index = plan.index
     if not index.has_own_times:
         raise _DecordError("frames without time stamps of their own")
+    if plan.container_format not in _DECORD_FORMATS:
+        raise _DecordError(f"it seeks wrongly in {plan.container_format}")
+    if len(index.is_key) != len(index.pts):
+        raise _DecordError("frames hidden by an edit list")
     if not index.has_closed_gops:
         raise _DecordError("open groups of pictures, after which it gives wrong frames")
     decord.logging.set_level(decord.logging.QUIET)
@@ -183,23 +184,30 @@ def _read_decord(plan: _Plan, batch_size: int) -> Iterator[FrameBatch]:
         own_s = video.get_frame_timestamp(range(len(video)))[:, 0].astype(np.float64)
         if np.abs((own_s - own_s[0]) - (times_s - times_s[0])).max() > 0.002:
             raise _DecordError("other time stamps than PyAV")
+        at_once = max(_DECORD_BYTES // (plan.width * plan.height * 3), batch_size)
         first = 0
         while first < len(plan.wanted):
-            stop = _batch_end(plan.wanted, first, batch_size, keys)
-            wanted = plan.wanted[first:stop]
-            frames = video.get_batch(wanted).asnumpy()
+            stop = _batch_end(plan.wanted, first, at_once, keys)
+            frames = video.get_batch(plan.wanted[first:stop]).asnumpy()
             if frames.shape[1:] != (plan.height, plan.width, 3):
                 raise _DecordError(f"frames of shape {frames.shape[1:]}")
             if stop < len(plan.wanted):
                 video.seek(int(keys[np.searchsorted(keys, plan.wanted[stop], side="right") - 1]))
             else:
                 del video
-            yield FrameBatch(times_s=tuple(times_s[wanted].tolist()), frames=frames)
+            for start in range(first, stop, batch_size):
+                part = slice(start, min(start + batch_size, stop))
+                yield FrameBatch(
+                    times_s=tuple(times_s[plan.wanted[part]].tolist()),
+                    frames=frames[part.start - first : part.stop - first],
+                )
             first = stop
     except (decord.DECORDError, decord.DECORDLimitReachedError, *_DECORD_ERRORS) as error:
         raise _DecordError(str(error).strip().split("\n")[0].rpartition("]")[2].strip()) from error
 
 
+_DECORD_BYTES = 64 * 2**20
+"""Frames that are asked for at once."""
 _DECORD_ERRORS = (RuntimeError, AssertionError, ValueError, IndexError, StopIteration)
 
 
@@ -254,53 +262,47 @@ def _decode(plan: _Plan, wanted: NDArray[np.int64]) -> Iterator[tuple[int, Video
     """(presentation time in ticks, frame) in order; of the frames that are not wanted only what the others need."""
     index = plan.index
     num_bad = num_decoded = 0
+    needed = np.ones(len(index.is_key), dtype=np.bool_)  # all, where frames are told apart by their number
+    if index.has_own_times:
+        needed = index.packets_for(wanted)
+    exact = set(index.pts[wanted].tolist())
+    last = int(np.flatnonzero(needed)[-1])
+    fed = -1
     with open_container(plan.path) as container:
         stream = video_stream(container, plan.path)
         decoder = stream.codec_context
         decoder.thread_type = "AUTO"
-        by_count = container.format.name == "avi" and decoder.has_b_frames  # AVI has no presentation times
-        choosy = index.has_own_times and not by_count
-        needed = index.packets_for(wanted) if choosy else np.ones(len(index.pts), dtype=np.bool_)
-        exact = set(index.pts[wanted].tolist())
-        last = int(np.flatnonzero(needed)[-1])
-        fed = -1
-        for place, packet in enumerate(packets(container, stream)):
-            if place > last:
-                break
-            if not needed[place]:
+        for place, packet in enumerate(chain(packets(container, stream), [None])):
+            if packet is not None and not needed[place] and place <= last:
                 continue
             found: list[VideoFrame] = []
-            if fed not in (-1, place - 1):  # a jump: empty the decoder, so that it starts afresh
-                found += decoder.decode(None)
-                decoder.flush_buffers()
-            fed = place
-            if choosy:
-                decoder.skip_frame = "DEFAULT" if packet.pts in exact else "NONREF"
             try:
-                found += packet.decode()
+                if packet is None or place > last or place != fed + 1:  # the end, or a jump
+                    found += decoder.decode(None)
+                    decoder.flush_buffers()
+                if packet is not None and place <= last:
+                    fed = place
+                    if index.has_own_times:
+                        decoder.skip_frame = "DEFAULT" if packet.pts in exact else "NONREF"
+                    found += packet.decode()
             except DECODE_ERRORS:
                 num_bad += 1
             for frame in found:
-                pts = int(index.pts[min(num_decoded, len(index.pts) - 1)]) if by_count else frame.pts
+                pts = frame.pts
+                if not index.has_own_times:
+                    pts = int(index.pts[min(num_decoded, len(index.pts) - 1)])
                 num_decoded += 1
                 if pts is not None:
                     yield pts, frame
-        try:
-            tail = decoder.decode(None)
-        except DECODE_ERRORS:
-            tail = []
-        for frame in tail:
-            pts = int(index.pts[min(num_decoded, len(index.pts) - 1)]) if by_count else frame.pts
-            num_decoded += 1
-            if pts is not None:
-                yield pts, frame
+            if place > last:
+                break
     if num_bad:
         logger.warning("%s: skipped %d damaged packets", shown(plan.path), num_bad)
 
 
 def _pixels(plan: _Plan, frame: VideoFrame) -> NDArray[np.uint8]:
     """A decoded frame as [H, W, 3]: scaled, then turned upright."""
-    turned = plan.rotation % 2 == 1
+    turned = plan.quarter_turns % 2 == 1
     width, height = (plan.height, plan.width) if turned else (plan.width, plan.height)
     pixels = frame.reformat(width=width, height=height, format="rgb24").to_ndarray()
-    return np.ascontiguousarray(np.rot90(pixels, plan.rotation), dtype=np.uint8)
+    return np.ascontiguousarray(np.rot90(pixels, plan.quarter_turns), dtype=np.uint8)

@@ -22,6 +22,7 @@ def split_segments(cues: Sequence[Cue], length_s: float) -> list[Segment]:
     assert length_s > 0, length_s
     ordered = sorted(cues, key=lambda cue: (cue.start_s, cue.end_s))
     pieces = [piece for cue in ordered for piece in _cut(cue, length_s)]
+    pieces.sort(key=lambda piece: piece.start_s)  # long cues may overlap
     segments: list[Segment] = []
     window: list[Cue] = []
     for piece in pieces:

@@ -169,7 +169,7 @@ def _parse(lines: Sequence[str]) -> tuple[list[_RawCue], list[int]]:
             continue
         timing_line = here
         body: list[str] = []
-        while here < len(lines) and lines[here].strip() and "-->" not in lines[here]:
+        while here < len(lines) and lines[here] and "-->" not in lines[here]:  # spaces alone end no cue
             body.append(lines[here])
             here += 1
         next_is_timing = here < len(lines) and "-->" in lines[here]

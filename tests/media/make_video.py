@@ -103,3 +103,17 @@ def turn(path: Path, degrees: int) -> Path:
     content[at : at + 36] = matrix
     path.write_bytes(content)
     return path
+
+
+def make_sound(path: Path, *, seconds: float = 1.0) -> Path:
+    """Write a file with a tone and no picture."""
+    with av.open(str(path), "w") as container:
+        track = container.add_stream("aac", rate=48_000, layout="mono")
+        at = np.arange(int(seconds * 48_000)) / 48_000
+        sound = (0.5 * np.sin(2 * np.pi * 440 * at)).astype(np.float32)
+        for first in range(0, len(sound), 1024):
+            part = av.AudioFrame.from_ndarray(sound[None, first : first + 1024], "fltp", "mono")
+            part.sample_rate, part.time_base, part.pts = 48_000, Fraction(1, 48_000), first
+            container.mux(track.encode(part))
+        container.mux(track.encode())
+    return path

@@ -1,0 +1,68 @@
+"""The flows, as DVC runs them: real DVC, real Prefect."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mgv.library.ingest import ingest
+from mgv.library.manifest import read_manifest
+from mgv.library.materialize import materialize
+from mgv.workspace import Workspace
+from tests.media.make_video import make_video
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    everything = {**os.environ, "PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1", **environment}
+    return subprocess.run(
+        [sys.executable, "-m", *words], cwd=cwd, env=everything, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_dvc_repro_runs_the_flow_once_and_equals_the_command(workspace: Workspace, tmp_path: Path):
+    home = {"PREFECT_HOME": str(tmp_path / "prefect")}
+    ingest(workspace, [make_video(tmp_path / f"{name}.mp4", num_frames=n) for name, n in (("a", 25), ("b", 50))])
+    (workspace.videos_dir / "bad.mp4").write_text("not a video")
+    done = run("dvc", "repro", cwd=workspace.root, **home)
+    assert done.returncode == 0, done.stderr
+    manifest = read_manifest(workspace.manifest)
+    assert manifest is not None
+    assert set(manifest.failed) == {"bad.mp4"}
+    assert manifest.num_frames == 3
+    assert (workspace.root / "dvc.lock").exists()
+    again = run("dvc", "repro", cwd=workspace.root, **home)
+    assert "didn't change, skipping" in again.stdout
+    assert materialize(workspace, rebuild=True).manifest.digest == manifest.digest
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_the_ingest_flow_takes_videos_in(workspace: Workspace, tmp_path: Path):
+    clip = make_video(tmp_path / "clip.mp4", num_frames=10)
+    done = run(
+        "flows.ingest", str(clip), "--library", str(workspace.root), cwd=tmp_path,
+        PREFECT_HOME=str(tmp_path / "prefect"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    stored = json.loads(workspace.videos_index.read_text())
+    assert [file["name"] for file in stored] == ["clip.mp4"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_flow_that_cannot_go_on_exits_non_zero(workspace: Workspace, tmp_path: Path):
+    done = run(
+        "flows.materialize", "--library", str(tmp_path / "nowhere"), cwd=workspace.root,
+        PREFECT_HOME=str(tmp_path / "prefect"),
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "no such folder" in done.stderr
