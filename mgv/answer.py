@@ -8,7 +8,8 @@ no moment are taken out, and an answer that cites nothing is given the moment it
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from mgv.config import AnswererParams
@@ -167,12 +168,15 @@ def _load_text(params: AnswererParams, embedder: TextEmbedder) -> Answerer:
     return TextAnswerer(model, tokenizer, embedder, params.max_new_tokens)
 
 
-ANSWERERS: dict[str, Callable[[AnswererParams, TextEmbedder], Answerer]] = {"text": _load_text}
-"""Answerers by name."""
+def load_answerer(params: AnswererParams, embedder: TextEmbedder, videos_dir: Path) -> Answerer:
+    """The answerer of params.yaml; those that look at frames read them from videos_dir.
 
+    Raises ConfigError for a name that does not exist.
+    """
+    from mgv.answerers import SEEING
 
-def load_answerer(params: AnswererParams, embedder: TextEmbedder) -> Answerer:
-    """The answerer of params.yaml. Raises ConfigError for a name that does not exist."""
-    if params.name not in ANSWERERS:
-        raise ConfigError(f"ask.answerer.name: {params.name!r} is not one of {', '.join(sorted(ANSWERERS))}")
-    return ANSWERERS[params.name](params, embedder)
+    if params.name == "text":
+        return _load_text(params, embedder)
+    if params.name not in SEEING:
+        raise ConfigError(f"ask.answerer.name: {params.name!r} is not one of {', '.join(sorted(['text', *SEEING]))}")
+    return SEEING[params.name](params, videos_dir)

@@ -37,7 +37,8 @@ def build_video_llm(
         connector={"name": connector, "options": connector_options},
         language_model={"pretrained": language_model},
     )
-    encoder.to(place.device, place.dtype if place.is_floating_point() else None)
+    on_gpu = place.device.type != "cpu" and place.is_floating_point()
+    encoder.to(place.device, place.dtype if on_gpu else None)  # half-precision convolutions crawl on a CPU
     part.to(place.device)
     return VideoLLM(config, encoder, part, language).eval(), tokenizer
 

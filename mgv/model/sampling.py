@@ -1,12 +1,6 @@
-"""Sampling: which frames of a video a model looks at. The published rules, and the even one."""
+"""Sampling: which frames of a video a model looks at: the published rules. (Evenly: mgv.media.frames.frame_times.)"""
 
 from __future__ import annotations
-
-
-def even_times(start_s: float, end_s: float, num_frames: int) -> list[float]:
-    """The middle of each of num_frames equal parts of [start_s, end_s]: every part of the video is seen."""
-    step_s = (end_s - start_s) / num_frames
-    return [start_s + step_s * (i + 0.5) for i in range(num_frames)]
 
 
 def even_subset(num_given: int, num_kept: int) -> list[int]:

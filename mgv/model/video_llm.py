@@ -5,6 +5,7 @@ B batch, T frames, N vision tokens, V vision width, M tokens per frame, K = T*M 
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -148,21 +149,15 @@ class VideoLLM(PreTrainedModel):  # type: ignore[misc]
     @torch.no_grad()
     def generate_from(self, embeds: Tensor, attention_mask: Tensor, **kwargs: Any) -> Tensor:
         """Embeddings [B, L, D] -> new token ids [B, new]. Only new tokens count for a repetition penalty."""
+        config = copy.deepcopy(self.generation_config)
+        if config.pad_token_id is None:
+            end = config.eos_token_id
+            config.pad_token_id = end[0] if isinstance(end, list) else end
+        others = config.update(**kwargs)
         new_ids: Tensor = self.language_model.generate(
-            inputs_embeds=embeds,
-            attention_mask=attention_mask,
-            generation_config=self.generation_config,
-            **self._stopping(kwargs),
+            inputs_embeds=embeds, attention_mask=attention_mask, generation_config=config, **others
         )
         return new_ids
-
-    def _stopping(self, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The same keywords, with a padding token where the language model names none."""
-        config = self.generation_config
-        if config.pad_token_id is None and "pad_token_id" not in kwargs:
-            end = config.eos_token_id
-            kwargs = kwargs | {"pad_token_id": end[0] if isinstance(end, list) else end}
-        return kwargs
 
     def stream(self, tokenizer: Any, **inputs: Any) -> Iterator[str]:
         """The answer to a batch of one, piece by piece as it is generated; keywords as for `generate`."""

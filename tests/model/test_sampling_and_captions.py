@@ -7,7 +7,6 @@ import pytest
 from mgv.model.captions import cut_evenly, movie_captions, nearest_captions, upstream_captions
 from mgv.model.sampling import (
     even_subset,
-    even_times,
     floor_step_indices,
     linspace_indices,
     per_second_indices,
@@ -37,7 +36,6 @@ def test_the_peers_sample_the_last_frame_or_once_a_second():
 
 
 def test_the_even_rule_covers_every_part():
-    assert even_times(10.0, 18.0, 4) == [11.0, 13.0, 15.0, 17.0]
     assert even_subset(10, 5) == [1, 3, 5, 7, 9]
     assert even_subset(4, 4) == [0, 1, 2, 3]
 
