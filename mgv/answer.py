@@ -8,7 +8,7 @@ no moment are taken out, and an answer that cites nothing is given the moment it
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -161,11 +161,26 @@ def _whole_sentences(text: str) -> str:
     return " ".join(whole) or text
 
 
-def _load_text(params: AnswererParams, embedder: TextEmbedder) -> Answerer:
+def _load_text(params: AnswererParams, embedder: TextEmbedder, videos_dir: Path) -> Answerer:
     from mgv.model.language import load_language_model
 
     model, tokenizer = load_language_model(params.pretrained, params.device)
     return TextAnswerer(model, tokenizer, embedder, params.max_new_tokens)
+
+
+def _load_seeing(params: AnswererParams, embedder: TextEmbedder, videos_dir: Path) -> Answerer:
+    from mgv.answerers import SEEING
+
+    return SEEING[params.name](params, videos_dir)
+
+
+ANSWERERS: dict[str, Callable[[AnswererParams, TextEmbedder, Path], Answerer]] = {
+    "text": _load_text,
+    "video_llm": _load_seeing,
+    "hf": _load_seeing,
+    "openai": _load_seeing,
+}
+"""Answerers by name."""
 
 
 def load_answerer(params: AnswererParams, embedder: TextEmbedder, videos_dir: Path) -> Answerer:
@@ -173,10 +188,6 @@ def load_answerer(params: AnswererParams, embedder: TextEmbedder, videos_dir: Pa
 
     Raises ConfigError for a name that does not exist.
     """
-    from mgv.answerers import SEEING
-
-    if params.name == "text":
-        return _load_text(params, embedder)
-    if params.name not in SEEING:
-        raise ConfigError(f"ask.answerer.name: {params.name!r} is not one of {', '.join(sorted(['text', *SEEING]))}")
-    return SEEING[params.name](params, videos_dir)
+    if params.name not in ANSWERERS:
+        raise ConfigError(f"ask.answerer.name: {params.name!r} is not one of {', '.join(sorted(ANSWERERS))}")
+    return ANSWERERS[params.name](params, embedder, videos_dir)

@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -74,8 +75,7 @@ class VideoLLMAnswerer:
         key = (moment.video_id, moment.start_s, moment.end_s)
         if key not in self._sessions:
             frames, times_s = moment_frames(moment, self._videos_dir, self._params.num_frames)
-            said = Cue(start_s=moment.start_s, end_s=moment.end_s, text=moment.text)
-            cues = (said,) if moment.text else ()
+            cues = spread_words(moment, times_s)
             clip = Clip(question="", frames=frames, frame_times_s=tuple(times_s), cues=cues)
             self._sessions = {key: VideoSession(self._model, self._processor, clip)}
         return self._sessions[key]
@@ -174,6 +174,18 @@ class OpenAIAnswerer:
                 logger.warning("%s: %s; trying again", url, reason)
                 time.sleep(min(2.0**attempt, LONGEST_WAIT_S))
         raise MgvError(f"{url}: no answer after {self._params.retries + 1} tries: {reason}")
+
+
+def spread_words(moment: Moment, times_s: Sequence[float]) -> tuple[Cue, ...]:
+    """A moment's words in equal shares, one with each frame: a moment does not know when each word is said."""
+    words = moment.text.split()
+    borders = [round(place * len(words) / len(times_s)) for place in range(len(times_s) + 1)]
+    shares = [" ".join(words[first:last]) for first, last in pairwise(borders)]
+    return tuple(
+        Cue(start_s=time_s, end_s=time_s, text=share)
+        for time_s, share in zip(times_s, shares, strict=True)
+        if share
+    )
 
 
 def caption(number: int, moment: Moment) -> str:
