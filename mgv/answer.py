@@ -18,7 +18,7 @@ from mgv.errors import ConfigError
 from mgv.library.search import content_words, coverage
 from mgv.records import Answer, Citation, Moment
 
-_CITATION = re.compile(r"\s*\[(\d{1,4}(?:\s*,\s*\d{1,4})*)\]")
+_CITATION = re.compile(r"\s*\[(\d+(?:\s*,\s*\d+)*)\]")
 GROUNDED = 0.75
 """A written answer stands when at least this share of its content words are in the evidence or the question."""
 
@@ -87,6 +87,19 @@ def _citation(number: int, moment: Moment) -> Citation:
     )
 
 
+def grounded(written: str, question: str, evidence: str) -> bool:
+    """Whether an answer says something, and in the words of the evidence: every number, GROUNDED of the rest."""
+    words = content_words(_CITATION.sub("", written))
+    asked = set(content_words(question))
+    numbers = [word for word in words if any(c.isdigit() for c in word)]
+    known = f"{evidence} {question}"
+    return (
+        any(word not in asked for word in words)
+        and coverage(words, known) >= GROUNDED
+        and (not numbers or coverage(numbers, known) == 1.0)
+    )
+
+
 class TextAnswerer:
     """`text`: a language model reads the moments' words and labels and answers in a sentence or two.
 
@@ -99,14 +112,9 @@ class TextAnswerer:
         self._max_new_tokens = max_new_tokens
 
     def write(self, question: str, moments: Sequence[Moment]) -> str | None:
-        evidence = " ".join(describe(moment) for moment in moments)
         written = self._generate(question, moments)
-        words = content_words(_CITATION.sub("", written))
-        asked = content_words(question)
-        says_something = any(word not in asked for word in words)
-        if says_something and coverage(words, f"{evidence} {question}") >= GROUNDED:
-            return written
-        return self._quote(question, moments)
+        evidence = " ".join(describe(moment) for moment in moments)
+        return written if grounded(written, question, evidence) else self._quote(question, moments)
 
     def _generate(self, question: str, moments: Sequence[Moment]) -> str:
         """The model's own words: greedy, so that the same evidence gives the same answer."""

@@ -34,6 +34,9 @@ def load_language_model(
     from transformers import AutoModelForCausalLM
 
     where = find_language_model(pretrained)
+    place = choose_device(device)
+    if dtype == "auto" and place == "cpu" and device_map is None:
+        dtype = "float32"  # without bfloat16 units, a CPU is many times slower in it
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": "sdpa"}
     if quantization != "none":
         options["quantization_config"] = quantization_config(quantization)
@@ -46,8 +49,7 @@ def load_language_model(
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise WeightsError(f"language model {pretrained!r} cannot be loaded: {first}") from error
-    placed = "device_map" in options
-    return (model if placed else model.to(choose_device(device))).eval(), tokenizer
+    return (model if "device_map" in options else model.to(place)).eval(), tokenizer
 
 
 def find_language_model(pretrained: str) -> str:

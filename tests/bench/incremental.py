@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -51,7 +52,7 @@ def run(quick: bool) -> Result:
             "among many": partial(run_mgv, "materialize", "--library", str(folder / "copy of many")),
             "alone": partial(run_mgv, "materialize", "--library", str(folder / "copy of alone")),
         }
-        new = rounds(sides, num_rounds, before=lambda: [_copy(root) for root in (many.root, alone.root)])
+        new = rounds(sides, num_rounds, before=partial(_copy, [many.root, alone.root]))
     figures = [
         Figure(
             what=f"materialising again, nothing changed, {num_others} videos",
@@ -80,8 +81,9 @@ def run(quick: bool) -> Result:
     )
 
 
-def _copy(root: Path) -> None:
-    """A workspace as it was: with the new video ingested and not yet materialised."""
-    target = root.with_name(f"copy of {root.name}")
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(root, target, symlinks=True)
+def _copy(roots: Sequence[Path]) -> None:
+    """Workspaces as they were: with the new video ingested and not yet materialised."""
+    for root in roots:
+        target = root.with_name(f"copy of {root.name}")
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(root, target, symlinks=True)

@@ -95,7 +95,8 @@ def _looped(
     for source in itertools.cycle(sources):
         with av.open(str(source)) as container:
             stream = container.streams.best(kind)
-            assert stream is not None and stream.time_base is not None
+            assert stream is not None, source
+            assert stream.time_base is not None, source
             tick = stream.time_base
             first: int | None = None
             end = 0
