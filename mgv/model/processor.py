@@ -23,9 +23,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mgv.encoders.vision import to_pixel_values
 from mgv.errors import ConfigError, UsageError
+from mgv.media.frames import frame_times
 from mgv.model.captions import CaptionRule, cut_evenly, movie_captions, nearest_captions, upstream_captions
 from mgv.model.prompt import Piece, SegmentEncoder, adds_bos, find_chat, find_layout, frame_pieces, joined
-from mgv.model.sampling import even_subset
+from mgv.model.sampling import even_subset, floor_step_indices, linspace_indices, per_second_indices
 from mgv.records import Cue
 
 Mode = Literal["corrected", "upstream", "upstream_eval"]
@@ -221,6 +222,26 @@ class Processor:
         if self.config.reads_question:
             self._add_questions(batch, clips)
         return batch
+
+    def sample_times(self, start_s: float, end_s: float, frame_rate: float) -> list[float]:
+        """When to take frames of [start_s, end_s]: evenly, or in the upstream modes by the system's own rule.
+
+        The rules count frames from the first, so an upstream time is start_s + index / frame_rate.
+        """
+        most = self.config.limits.num_frames
+        num_source = max(1, int((end_s - start_s) * frame_rate))
+        if self.config.mode == "corrected":
+            seconds = max(1, round(end_s - start_s))
+            return frame_times(
+                start_s, end_s, min(most, seconds if self.config.prompt == "llama_vid" else num_source)
+            )
+        if self.config.prompt == "video_llava":
+            indices = linspace_indices(num_source, most)
+        elif self.config.prompt == "llama_vid":
+            indices = per_second_indices(num_source, frame_rate)[:most]
+        else:
+            indices = floor_step_indices(num_source, most)
+        return [start_s + index / frame_rate for index in indices]
 
     @property
     def _pad_id(self) -> int:

@@ -267,3 +267,55 @@ def test_unknown_names_options_and_missing_weights_are_told():
         build_vision_encoder("eva_clip_g", "random", image_size_px=100)
     with pytest.raises(WeightsError, match="cannot be loaded"):
         build_vision_encoder("siglip", "/no/such/folder")
+
+
+@pytest.mark.parametrize("name", ["eva_clip_g", "clip", "siglip"])
+def test_a_tower_is_read_out_of_the_whole_model_or_refused_when_weights_are_missing(name: str, tmp_path: Any):
+    from safetensors.torch import load_file, save_file
+    from transformers import (
+        Blip2Config,
+        Blip2ForConditionalGeneration,
+        CLIPConfig,
+        CLIPModel,
+        SiglipConfig,
+        SiglipModel,
+    )
+
+    from mgv.encoders.vision.clip import TINY
+
+    text = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+        "vocab_size": 50,
+    }
+    if name == "eva_clip_g":
+        qformer = text | {"encoder_hidden_size": 32}
+        opt = {"model_type": "opt", "ffn_dim": 16, "word_embed_proj_dim": 16} | text
+        vision = TINY | {"initializer_range": 0.1}
+        model = Blip2ForConditionalGeneration(
+            Blip2Config(vision_config=vision, qformer_config=qformer, text_config=opt)
+        )
+    elif name == "clip":
+        model = CLIPModel(CLIPConfig(vision_config=TINY, text_config=text))
+    else:
+        model = SiglipModel(SiglipConfig(vision_config=TINY, text_config=text))
+    model.eval().save_pretrained(tmp_path)
+    pixels = torch.randn(1, 1, 3, 56, 56)
+    encoder = build_vision_encoder(name, str(tmp_path), **({"norm": "none"} if name == "eva_clip_g" else {}))
+    with torch.no_grad():
+        embedded = model.vision_model.embeddings(pixels[0])
+        if name == "clip":
+            embedded = model.vision_model.pre_layrnorm(embedded)
+        layers = model.vision_model.encoder.layers
+        for layer in layers if name == "eva_clip_g" else layers[:-1]:
+            embedded = layer(embedded) if name == "eva_clip_g" else layer(embedded, None)
+        assert (encoder(pixels)[0] - embedded).abs().max() < 1e-5
+    state = load_file(tmp_path / "model.safetensors")
+    save_file(
+        {key: tensor for key, tensor in state.items() if "layers.1.mlp" not in key},
+        tmp_path / "model.safetensors",
+    )
+    with pytest.raises(WeightsError, match="weights are missing, among them"):
+        build_vision_encoder(name, str(tmp_path))

@@ -251,3 +251,25 @@ def test_pieces_that_meet_become_one_text():
     assert joined(frame_pieces(layout, ["x ", ""])) == ["<Img>", 0, "<Cap>x <Img>", 1]
     with pytest.raises(ConfigError, match=r"model\.prompt: 'x' is none of"):
         find_layout("x")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "mode", "expected"),
+    [
+        ("minigpt4_video", "upstream", [39 * i for i in range(45)]),  # 1798 frames in a minute at 29.97
+        ("video_llava", "upstream", [0, 256, 513, 770, 1026, 1283, 1540, 1797]),
+        ("llama_vid", "upstream", [30 * i for i in range(60)]),
+    ],
+)
+def test_frames_are_sampled_as_published(prompt: str, mode: str, expected: list[int], mistral_tokenizer: Any):
+    times_s = processor(mistral_tokenizer, prompt, mode).sample_times(0.0, 60.0, 29.97)
+    assert [round(time_s * 29.97) for time_s in times_s] == expected
+
+
+def test_corrected_sampling_is_even_and_short_clips_give_what_they_have(mistral_tokenizer: Any):
+    writer = processor(mistral_tokenizer, "minigpt4_video", "corrected")
+    times_s = writer.sample_times(10.0, 100.0, 29.97)
+    assert len(times_s) == 45
+    assert (times_s[0], times_s[-1]) == (11.0, 99.0)
+    assert len(writer.sample_times(0.0, 0.1, 25.0)) == 2
+    assert len(writer.sample_times(0.0, 0.0, 25.0)) == 1

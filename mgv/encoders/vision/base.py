@@ -15,6 +15,8 @@ from torch.nn.utils.rnn import pad_sequence
 from mgv.errors import ConfigError, WeightsError
 
 FRAMES_PER_PASS = 64
+UNUSED = ("post_layernorm.", "head.")
+"""Weights after the layer that features are read from."""
 Result = TypeVar("Result")
 
 
@@ -81,8 +83,12 @@ def seeded(seed: int = 0) -> Iterator[None]:
         yield
 
 
-def load_tower(tower: Any, tiny: Any, pretrained: str, **overrides: Any) -> Any:
-    """A transformers vision tower: seeded from its tiny config for `random`, else read from a folder or hub id."""
+def load_tower(tower: Any, tiny: Any, pretrained: str) -> Any:
+    """A transformers vision tower: seeded from its tiny config for `random`, else read from a folder or hub id.
+
+    Also from a checkpoint of the whole model that it is the eye of. Raises WeightsError when a weight is missing,
+    which transformers would make up at random.
+    """
     if pretrained == "starter":
         raise ConfigError(
             f"{tower.__name__} has no starter weights; set `pretrained` to a folder, a hub id or `random`, "
@@ -91,7 +97,19 @@ def load_tower(tower: Any, tiny: Any, pretrained: str, **overrides: Any) -> Any:
     if pretrained == "random":
         with seeded():
             return tower(tiny)
-    return loaded(lambda: tower.from_pretrained(pretrained, **overrides), f"vision encoder {pretrained!r}")
+    what = f"vision encoder {pretrained!r}"
+    network, found = loaded(
+        lambda: tower.from_pretrained(
+            pretrained,
+            output_loading_info=True,
+            key_mapping={r"^vision_model\.": "", r"^model\.vision_model\.": ""},
+        ),
+        what,
+    )
+    missing = sorted(name for name in found["missing_keys"] if not name.startswith(UNUSED))
+    if missing:
+        raise WeightsError(f"{what}: {len(missing)} weights are missing, among them {', '.join(missing[:3])}")
+    return network
 
 
 def loaded(load: Callable[[], Result], what: str) -> Result:
