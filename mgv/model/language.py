@@ -45,10 +45,14 @@ def load_language_model(
         options["device_map"] = device_map
     try:
         tokenizer = load_tokenizer(where)
-        model = AutoModelForCausalLM.from_pretrained(where, **options)
+        model, found = AutoModelForCausalLM.from_pretrained(where, output_loading_info=True, **options)
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise WeightsError(f"language model {pretrained!r} cannot be loaded: {first}") from error
+    if missing := sorted(found["missing_keys"]):
+        raise WeightsError(
+            f"language model {pretrained!r}: {len(missing)} weights are missing: {', '.join(missing[:3])}"
+        )
     return (model if "device_map" in options else model.to(place)).eval(), tokenizer
 
 

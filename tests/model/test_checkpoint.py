@@ -75,7 +75,7 @@ def test_saving_again_replaces_the_folder(built: Built, tmp_path: Path):
 def change(file: Path, edit: Callable[[dict[str, torch.Tensor]], object]) -> None:
     state = load_file(file)
     edit(state)
-    save_file(state, file)
+    save_file(state, file, {"format": "pt"})
 
 
 def test_a_partial_or_wrong_checkpoint_is_refused(built: Built, tmp_path: Path):
@@ -144,3 +144,16 @@ def test_a_language_model_that_is_not_there_is_told():
 
     with pytest.raises(WeightsError, match="language model '/no/such' cannot be loaded"):
         load_language_model("/no/such", device="cpu")
+
+
+def test_a_language_model_with_missing_weights_is_refused(tmp_path: Path):
+    from mgv.model.language import load_language_model, random_language_model
+
+    model, tokenizer = random_language_model()
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    loaded, _ = load_language_model(str(tmp_path), device="cpu")
+    assert torch.equal(loaded.lm_head.weight, model.lm_head.weight)
+    change(tmp_path / "model.safetensors", lambda state: state.pop("model.layers.1.mlp.up_proj.weight"))
+    with pytest.raises(WeightsError, match=r"1 weights are missing: model\.layers\.1\.mlp\.up_proj\.weight"):
+        load_language_model(str(tmp_path), device="cpu")
