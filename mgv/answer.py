@@ -15,8 +15,8 @@ from typing import Any, Protocol
 from mgv.config import AnswererParams
 from mgv.encoders.base import TextEmbedder
 from mgv.errors import ConfigError
-from mgv.library.search import content_words, coverage
-from mgv.records import Answer, Citation, Moment
+from mgv.library.words import content_words, coverage
+from mgv.records import Answer, Citation, Moment, clock
 
 _CITATION = re.compile(r"\s*\[(\d+(?:\s*,\s*\d+)*)\]")
 GROUNDED = 0.75
@@ -29,13 +29,6 @@ class Answerer(Protocol):
     def write(self, question: str, moments: Sequence[Moment]) -> str | None:
         """The answer, with [n] for the n-th moment (from 1); None when the moments do not hold one."""
         ...
-
-
-def clock(time_s: float) -> str:
-    """A time as people write it: 1:05, or 1:02:03 from an hour on."""
-    hours, rest = divmod(max(0, int(time_s)), 3600)
-    minutes, seconds = divmod(rest, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def describe(moment: Moment) -> str:
@@ -151,7 +144,7 @@ class TextAnswerer:
             for sentence in _sentences(moment.text)
         ]
         first = moments[0]
-        if not said or not first.text and first.labels:
+        if not said or (not first.text and first.labels):
             shown = f" shows {', '.join(first.labels)}" if first.labels else " matches"
             return f"{first.video} at {clock(first.start_s)}-{clock(first.end_s)}{shown} [1]."
         vectors = self._embedder.embed([question, *(sentence for sentence, _ in said)])

@@ -1,11 +1,11 @@
 """The Python API: a materialised library to search and ask.
 
-    from mgv import Library
+from mgv import Library
 
-    library = Library.open("talks")
-    for moment in library.search("a white parrot"):
-        print(moment.video, moment.start_s, moment.end_s, moment.score)
-    print(library.ask("what license is proposed?").text)
+library = Library.open("talks")
+for moment in library.search("a white parrot"):
+    print(moment.video, moment.start_s, moment.end_s, moment.score)
+print(library.ask("what license is proposed?").text)
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from mgv.errors import UsageError, WorkspaceError
 from mgv.library.ingest import content_id
 from mgv.library.manifest import Manifest, read_manifest
 from mgv.library.parts import Parts
-from mgv.library.search import MAX_QUERY_CHARS, Hit, text_hits, vector_hits
-from mgv.library.store import only_videos, open_for_reading
+from mgv.library.search import Hit, rows_within, text_hits, vector_hits
+from mgv.library.store import open_for_reading
+from mgv.library.words import MAX_QUERY_CHARS
 from mgv.records import Answer, Moment, Video
 from mgv.retrieve import Found, Reach, fuse
 from mgv.workspace import Workspace, find_workspace
@@ -81,14 +82,16 @@ class Library:
             rrf_k=params.rrf_k,
             reach=Reach(merge_gap_s=params.merge_gap_s, moment_length_s=params.moment_length_s),
         )
-        return [self._moment(each) for each in found[: limit or params.limit]]
+        return self._moments(found[: limit or params.limit])
 
     def ask(
         self, question: str, *, videos: Sequence[str] | None = None, answerer: Answerer | None = None
     ) -> Answer:
         """An answer with numbered citations; its text is None when nothing in the library is relevant."""
         question = _checked(question)
-        moments = self.search(question, limit=self.workspace.params.ask.moments, videos=videos)
+        params = self.workspace.params.ask
+        found = self.search(question, limit=params.moments, videos=videos)
+        moments = [moment for moment in found if moment.score >= params.min_score]
         if not moments:
             return Answer(question=question, text=None, citations=(), moments=())
         return answer(question, moments, answerer or self._answerer)
@@ -125,39 +128,24 @@ class Library:
     def _reads_screens(self) -> bool:
         return self.workspace.params.materialize.ocr.name != "none"
 
-    def _moment(self, found: Found) -> Moment:
-        return Moment(
-            video=self._videos[found.video_id]["name"],
-            video_id=found.video_id,
-            start_s=round(found.start_s, 3),
-            end_s=round(found.end_s, 3),
-            score=round(found.score, 4),
-            channels=found.channels,
-            text=self._words(found),
-            labels=self._labels(found),
-        )
-
-    def _words(self, found: Found) -> str:
-        """What is said in a moment."""
-        rows = self._within("segments", found, ["start_s", "text"])
-        return " ".join(row["text"] for row in sorted(rows, key=lambda row: row["start_s"]))
-
-    def _labels(self, found: Found) -> tuple[str, ...]:
-        """What a moment's frames show: the names with the highest mean probability."""
-        sums: dict[str, float] = {}
-        for row in self._within("frames", found, ["labels", "probabilities"]):
-            for name, probability in zip(row["labels"], row["probabilities"], strict=True):
-                sums[name] = sums.get(name, 0.0) + probability
-        return tuple(sorted(sums, key=lambda name: -sums[name])[:_NUM_LABELS])
-
-    def _within(self, table: str, found: Found, columns: list[str]) -> list[dict[str, Any]]:
-        """Rows of a moment's video that overlap it by more than an instant."""
-        from lancedb.expr import col, lit
-
-        inside = (col("start_s") < lit(found.end_s - 0.05)) & (col("end_s") > lit(found.start_s + 0.05))
-        query = self._tables[table].search().where(only_videos([found.video_id]) & inside)
-        rows: list[dict[str, Any]] = query.select(columns).limit(1000).to_list()
-        return rows
+    def _moments(self, found: Sequence[Found]) -> list[Moment]:
+        """Found moments with their words and labels, for all of them in one query a table."""
+        spans = [(each.video_id, each.start_s, each.end_s) for each in found]
+        said = self._pool.submit(rows_within, self._tables["segments"], spans, ["text"])
+        seen = rows_within(self._tables["frames"], spans, ["labels", "probabilities"])
+        return [
+            Moment(
+                video=self._videos[each.video_id]["name"],
+                video_id=each.video_id,
+                start_s=round(each.start_s, 3),
+                end_s=round(each.end_s, 3),
+                score=round(each.score, 4),
+                channels=each.channels,
+                text=" ".join(row["text"] for row in words),
+                labels=_likeliest(frames),
+            )
+            for each, words, frames in zip(found, said.result(), seen, strict=True)
+        ]
 
     def _video_id(self, wanted: str) -> str:
         """The id of a video given by file name, path or id."""
@@ -175,11 +163,20 @@ class Library:
         raise UsageError(f"{wanted!r} is not in the library{hint}")
 
 
+def _likeliest(frames: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    """What frames show: the names with the highest summed probability."""
+    sums: dict[str, float] = {}
+    for row in frames:
+        for name, probability in zip(row["labels"], row["probabilities"], strict=True):
+            sums[name] = sums.get(name, 0.0) + probability
+    return tuple(sorted(sums, key=lambda name: -sums[name])[:_NUM_LABELS])
+
+
 def _checked(query: str) -> str:
     """A query without characters that no text holds. Raises UsageError when nothing is left."""
     cleaned = " ".join(query.encode("utf-8", "replace").decode().replace("\0", " ").split())
     if not cleaned:
-        raise UsageError("the query is empty; say what to look for, for example: mgv search \"a white parrot\"")
+        raise UsageError('the query is empty; say what to look for, for example: mgv search "a white parrot"')
     if len(cleaned) > MAX_QUERY_CHARS:
         logger.warning("the query has %d characters; the first %d are used", len(cleaned), MAX_QUERY_CHARS)
     return cleaned[:MAX_QUERY_CHARS]

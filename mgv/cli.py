@@ -38,7 +38,9 @@ app = typer.Typer(
 
 LibraryDir = Annotated[
     Path,
-    typer.Option("--library", "-l", metavar="DIR", envvar="MGV_LIBRARY", help="The workspace, or a folder in it."),
+    typer.Option(
+        "--library", "-l", metavar="DIR", envvar="MGV_LIBRARY", help="The workspace, or a folder in it."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Limit = Annotated[int | None, typer.Option("--limit", "-n", metavar="N", help="How many moments at most.")]
@@ -56,7 +58,10 @@ def _options(
 
 
 @app.command()
-def init(directory: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")], as_json: Json = False) -> None:
+def init(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")],
+    as_json: Json = False,
+) -> None:
     """Make a workspace: a git and DVC repository with params.yaml and dvc.yaml."""
     from mgv.workspace import init_workspace
 
@@ -89,12 +94,16 @@ def ingest(
 
 def _ingest_line(result: IngestResult) -> str:
     name = result.name or result.source
-    return f"{result.outcome:9}  {_printable(name)}" + (f"  ({_printable(result.reason)})" if result.reason else "")
+    return f"{result.outcome:9}  {_printable(name)}" + (
+        f"  ({_printable(result.reason)})" if result.reason else ""
+    )
 
 
 @app.command()
 def remove(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="File names as `mgv videos` lists them.")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME...", help="File names as `mgv videos` lists them.")
+    ],
     library: LibraryDir = HERE,
     as_json: Json = False,
 ) -> None:
@@ -102,7 +111,9 @@ def remove(
     from mgv.library import ingest as library_ingest
 
     removed = library_ingest.remove(_workspace(library), names)
-    _show(as_json, {"removed": removed}, f"removed {', '.join(map(_printable, removed))}\nnext: mgv materialize")
+    _show(
+        as_json, {"removed": removed}, f"removed {', '.join(map(_printable, removed))}\nnext: mgv materialize"
+    )
 
 
 @app.command()
@@ -138,7 +149,9 @@ def _report_json(report: Report) -> dict[str, Any]:
 
 def _report_text(report: Report) -> str:
     manifest = report.manifest
-    lines = [f"{what} {_printable(name)}" for what in ("renamed", "removed") for name in getattr(report, what)]
+    lines = [
+        f"{what} {_printable(name)}" for what in ("renamed", "removed") for name in getattr(report, what)
+    ]
     lines += [f"failed {_printable(name)}: {_printable(why)}" for name, why in manifest.failed.items()]
     changed = f"{len(report.computed)} computed" if report.computed else "nothing to compute"
     lines.append(
@@ -158,7 +171,10 @@ def videos(library: LibraryDir = HERE, as_json: Json = False) -> None:
         f"{'+' + video.audio_codec if video.audio_codec else ''}  {_printable(video.name)}"
         for video in opened.videos()
     ]
-    lines += [f"{'failed':>8}  {_printable(name)}: {_printable(why)}" for name, why in opened.manifest.failed.items()]
+    lines += [
+        f"{'failed':>8}  {_printable(name)}: {_printable(why)}"
+        for name, why in opened.manifest.failed.items()
+    ]
     _show(as_json, {"videos": rows, "failed": opened.manifest.failed}, "\n".join(lines) or "no videos yet")
 
 
@@ -189,7 +205,9 @@ def ask(
 
 @app.command("search-and-ask")
 def search_and_ask(
-    question: Annotated[str, typer.Argument(help='A question, or a scene: "scene where the rocket lifts off".')],
+    question: Annotated[
+        str, typer.Argument(help='A question, or a scene: "scene where the rocket lifts off".')
+    ],
     library: LibraryDir = HERE,
     videos: In = None,
     as_json: Json = False,
@@ -322,19 +340,20 @@ def _answer_text(answer: Answer) -> str:
     if answer.text is None:
         return "nothing in the library answers that"
     cited = [
-        f"[{citation.number}] {_printable(citation.video)}  {_span(citation)}" for citation in answer.citations
+        f"[{citation.number}] {_printable(citation.video)}  {_span(citation)}"
+        for citation in answer.citations
     ]
     return "\n".join([answer.text, "", *cited])
 
 
 def _span(stretch: Any) -> str:
-    from mgv.answer import clock
+    from mgv.records import clock
 
     return f"{clock(stretch.start_s)}-{clock(stretch.end_s)}"
 
 
 def _length(duration_s: float) -> str:
-    from mgv.answer import clock
+    from mgv.records import clock
 
     return clock(round(duration_s))
 
@@ -401,7 +420,13 @@ def _bar(what: str) -> Iterator[tuple[Callable[[int], None], Callable[[str, str,
     from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[now]}"))
+    columns = (
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[now]}"),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(what, total=None, now="")
 

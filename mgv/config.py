@@ -115,6 +115,8 @@ class AskParams:
 
     moments: int = Field(default=4, ge=1)
     """How many moments the answerer reads."""
+    min_score: float = Field(default=0.08, ge=0, le=1)
+    """A moment below this score is no evidence: search shows it, an answer does not rest on it."""
     answerer: AnswererParams = Field(default_factory=AnswererParams)
 
 

@@ -46,7 +46,11 @@ def examine(start: Path) -> list[Check]:
 
 def _check(name: str, ok: bool, found: str, advice: str, *, optional: bool = False) -> Check:
     return Check(
-        name=name, ok=ok, level="optional" if optional else "missing", found=found, advice="" if ok else advice
+        name=name,
+        ok=ok,
+        level="optional" if optional else "missing",
+        found=found,
+        advice="" if ok else advice,
     )
 
 
@@ -114,9 +118,13 @@ def _library(workspace: Workspace) -> Check:
     except MgvError as error:
         return _check("library", False, str(error), "mgv materialize --rebuild")
     if manifest is None:
-        return _check("library", False, "nothing materialised yet", "mgv ingest FILES && mgv materialize", optional=True)
+        return _check(
+            "library", False, "nothing materialised yet", "mgv ingest FILES && mgv materialize", optional=True
+        )
     found = f"{len(manifest.items)} videos, {manifest.num_frames} frames, {manifest.num_segments} segments"
-    return _check("library", current, found, "mgv materialize (videos, parts or parameters have changed)", optional=True)
+    return _check(
+        "library", current, found, "mgv materialize (videos, parts or parameters have changed)", optional=True
+    )
 
 
 def _version(package: str) -> str | None:

@@ -101,3 +101,10 @@ class Answer:
     text: str | None
     citations: tuple[Citation, ...]
     moments: tuple[Moment, ...]
+
+
+def clock(time_s: float) -> str:
+    """A time as people write it: 1:05, or 1:02:03 from an hour on."""
+    hours, rest = divmod(max(0, int(time_s)), 3600)
+    minutes, seconds = divmod(rest, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -6,13 +6,20 @@ from collections.abc import Sequence
 
 import pytest
 
-from mgv.answer import answer, cite, clock, describe, grounded
-from mgv.records import Moment
+from mgv.answer import answer, cite, describe, grounded
+from mgv.records import Moment, clock
 
 
 def moment(video: str, text: str = "", labels: tuple[str, ...] = ()) -> Moment:
     return Moment(
-        video=video, video_id=video, start_s=61.0, end_s=3725.9, score=0.5, channels=("text",), text=text, labels=labels
+        video=video,
+        video_id=video,
+        start_s=61.0,
+        end_s=3725.9,
+        score=0.5,
+        channels=("text",),
+        text=text,
+        labels=labels,
     )
 
 
@@ -44,7 +51,9 @@ def test_a_citation_stands_for_its_moment():
         ("Salmon [0] [3] [99999].", "Salmon. [2]", [2]),
     ],
 )
-def test_only_citations_that_exist_are_kept_and_one_is_always_given(written: str, cited: str, numbers: list[int]):
+def test_only_citations_that_exist_are_kept_and_one_is_always_given(
+    written: str, cited: str, numbers: list[int]
+):
     assert cite(written, MOMENTS) == (cited, numbers)
 
 

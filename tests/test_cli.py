@@ -26,7 +26,8 @@ def mgv(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str
 
 
 def test_help_imports_nothing_heavy():
-    code = "import sys, mgv.cli; print([m for m in ('torch', 'prefect', 'lancedb', 'transformers') if m in sys.modules])"
+    heavy = ("torch", "prefect", "lancedb", "transformers")
+    code = f"import sys, mgv.cli; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

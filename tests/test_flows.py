@@ -30,7 +30,9 @@ def run(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProce
 @pytest.mark.timeout(400)
 def test_dvc_repro_runs_the_flow_once_and_equals_the_command(workspace: Workspace, tmp_path: Path):
     home = {"PREFECT_HOME": str(tmp_path / "prefect")}
-    ingest(workspace, [make_video(tmp_path / f"{name}.mp4", num_frames=n) for name, n in (("a", 25), ("b", 50))])
+    ingest(
+        workspace, [make_video(tmp_path / f"{name}.mp4", num_frames=n) for name, n in (("a", 25), ("b", 50))]
+    )
     (workspace.videos_dir / "bad.mp4").write_text("not a video")
     done = run("dvc", "repro", cwd=workspace.root, **home)
     assert done.returncode == 0, done.stderr

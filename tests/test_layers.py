@@ -47,6 +47,10 @@ def test_each_module_imports_only_its_own_layer_or_earlier_ones():
 
 def test_only_the_command_line_prints():
     for path in (ROOT / "mgv").rglob("*.py"):
-        calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+        calls = [
+            node
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Call)
+        ]
         printing = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"]
         assert not printing or path.name == "cli.py", f"{path} prints"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mgv.library.search import Hit, content_words, coverage, stem
+from mgv.library.search import Hit
+from mgv.library.words import content_words, coverage, stem
 from mgv.retrieve import Reach, fuse, merge
 
 REACH = Reach(merge_gap_s=2.0, moment_length_s=20.0)

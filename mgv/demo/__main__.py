@@ -62,7 +62,11 @@ def _run(words: tuple[str, ...]) -> int:
 
 
 def _mgv() -> str:
-    return "mgv" if Path(sys.prefix) == Path(sys.base_prefix) else shlex.quote(str(Path(sys.prefix, "bin", "mgv")))
+    return (
+        "mgv"
+        if Path(sys.prefix) == Path(sys.base_prefix)
+        else shlex.quote(str(Path(sys.prefix, "bin", "mgv")))
+    )
 
 
 def _print(text: str) -> None:

@@ -71,7 +71,7 @@ def failed_rows(work: Work, reason: str, *, try_again: bool = False) -> VideoRow
     keys = {"frames_key": "", "cues_key": "", "segments_key": ""}
     if not try_again:
         keys = {name: getattr(wanted, name) for name in keys}
-    row = {
+    row: dict[str, Any] = {
         "video_id": wanted.video_id, "name": wanted.path.name, "start_s": 0.0, "duration_s": 0.0, "width": 0,
         "height": 0, "frame_rate": 0.0, "video_codec": "", "audio_codec": None, "size_bytes": 0,
         "state": "failed", "reason": reason, "subtitles": "none", "cues": [], "num_frames": 0,

@@ -11,30 +11,24 @@ it cannot push the longest or most talkative video up (as plain rank fusion does
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import Any
 
+from lancedb.expr import col, lit
 from lancedb.query import MatchQuery
 
 from mgv.encoders.base import Float32, Relevance
 from mgv.library.store import has_vector_index, only_videos
+from mgv.library.words import content_words, coverage
 
-MAX_QUERY_CHARS = 2_000
-"""Of a longer query the beginning is used."""
+_TOUCH_S = 0.05
+"""Stretches that share less than this only touch."""
+_MAX_ROWS = 100_000
 _NUM_PROBES = 64
 _REFINE = 10
-
-_STOP_WORDS = frozenset(
-    "a about after all also am an and any are as at be because been before being between both but by can could did "
-    "do does doing down during each few for from further had has have having he her here hers him his how i if in "
-    "into is it its just like me more most my no nor not now of off on once only or other our out over own said same "
-    "say says she should so some such than that the their them then there these they this those through to too "
-    "under until up very was we were what when where which while who whom whose why will with would you your "
-    "clip clips find footage frame frames moment moments part picture scene scenes shot shots show shown shows "
-    "somebody someone something talk talks video videos".split()
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,25 +69,31 @@ WORDS = Relevance(floor=0.5, ceiling=1.0)
 """For word search: the share of the query's content words that a text holds."""
 
 
-def content_words(query: str) -> list[str]:
-    """The query's words that mean something, in order and once each: without function words and "scene where …"."""
-    words = re.findall(r"\w+", query[:MAX_QUERY_CHARS].lower())
-    return list(dict.fromkeys(word for word in words if word not in _STOP_WORDS))
-
-
-def coverage(words: Sequence[str], text: str) -> float:
-    """The share of words that text holds, by their stems."""
-    held = {stem(word) for word in re.findall(r"\w+", text.lower())}
-    return sum(stem(word) in held for word in words) / len(words)
-
-
-def stem(word: str) -> str:
-    """A word without its English ending, roughly: enough for "lifts", "lifted" and "lifting" to meet."""
-    for ending in ("ingly", "edly", "ing", "ies", "ied", "ed", "es", "ly", "s", "e"):
-        if word.endswith(ending) and len(word) - len(ending) >= 3:
-            base = word.removesuffix(ending) + ("y" if ending in ("ies", "ied") else "")
-            return base[:-1] if len(base) > 3 and base[-1] == base[-2] and base[-1] not in "ls" else base
-    return word
+def rows_within(
+    table: Any, spans: Sequence[tuple[str, float, float]], columns: Sequence[str]
+) -> list[list[dict[str, Any]]]:
+    """For each stretch (video id, start, end) the rows of its video that overlap it, in order of time."""
+    if not spans:
+        return []
+    inside = [
+        (col("video_id") == lit(video_id))
+        & (col("start_s") < lit(end_s - _TOUCH_S))
+        & (col("end_s") > lit(start_s + _TOUCH_S))
+        for video_id, start_s, end_s in spans
+    ]
+    names = ["video_id", "start_s", "end_s", *columns]
+    query = table.search().where(reduce(or_, inside)).select(names).limit(_MAX_ROWS)
+    rows = sorted(query.to_list(), key=lambda row: float(row["start_s"]))
+    return [
+        [
+            row
+            for row in rows
+            if row["video_id"] == video_id
+            and row["start_s"] < end_s - _TOUCH_S
+            and row["end_s"] > start_s + _TOUCH_S
+        ]
+        for video_id, start_s, end_s in spans
+    ]
 
 
 def _rows(query: Any, video_ids: Sequence[str] | None, limit: int, score: str) -> list[dict[str, Any]]:

@@ -68,7 +68,9 @@ class Store:
         """
         if not self._tables[table].schema.equals(rows.schema):
             ready = (col("state") == lit("ready")).to_sql()
-            self._tables["videos"].update(where=ready, values={f"{table}_key": ""})  # after a kill all are redone
+            self._tables["videos"].update(
+                where=ready, values={f"{table}_key": ""}
+            )  # after a kill all are redone
             self._make(table, rows.schema)
         self._tables[table].delete(col("video_id") == lit(video_id))
         if rows.num_rows:

@@ -31,8 +31,8 @@ from mgv.encoders.parts import part_revisions
 from mgv.library.manifest import Manifest, write_manifest
 from mgv.library.parts import Parts
 from mgv.library.schema import frames_schema, segments_schema
-from mgv.library.search import has_vector_index, text_hits, vector_hits
-from mgv.library.store import Store
+from mgv.library.search import text_hits, vector_hits
+from mgv.library.store import Store, has_vector_index
 from mgv.workspace import Workspace, find_workspace, init_workspace
 from tests.bench.measure import Figure, Result, quantile
 

@@ -89,7 +89,9 @@ def test_a_folder_is_walked_and_only_its_videos_are_taken(workspace: Workspace, 
     assert outcomes(workspace, folder) == [("added", "a.mp4")]
 
 
-def test_bad_files_are_listed_with_a_reason_and_stop_no_other(workspace: Workspace, clip: Path, tmp_path: Path):
+def test_bad_files_are_listed_with_a_reason_and_stop_no_other(
+    workspace: Workspace, clip: Path, tmp_path: Path
+):
     empty, text, link = tmp_path / "empty.mp4", tmp_path / "text.mp4", tmp_path / "link.mp4"
     empty.touch()
     text.write_text("not a video")
@@ -108,7 +110,9 @@ def test_bad_files_are_listed_with_a_reason_and_stop_no_other(workspace: Workspa
     assert [stored.name for stored in stored_files(workspace)] == ["clip.mp4"]
 
 
-@pytest.mark.parametrize("name", ["it's \"quoted\".mp4", "line\nbreak.mp4", "föö 日本.mp4", "-rf.mp4", "a;b|c&d.mp4"])
+@pytest.mark.parametrize(
+    "name", ['it\'s "quoted".mp4', "line\nbreak.mp4", "föö 日本.mp4", "-rf.mp4", "a;b|c&d.mp4"]
+)
 def test_hostile_names_are_stored_and_tracked(workspace: Workspace, clip: Path, name: str):
     hostile = clip.rename(clip.with_name(name))
     ((outcome, stored),) = outcomes(workspace, hostile)

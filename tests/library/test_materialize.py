@@ -22,7 +22,9 @@ from mgv.workspace import Workspace
 from tests.conftest import set_params
 from tests.media.make_video import make_video
 
-SUBTITLES = "WEBVTT\n\n00:00.000 --> 00:01.500\nThe rocket lifts off.\n\n00:02.000 --> 00:03.000\nA parrot sings.\n"
+SUBTITLES = (
+    "WEBVTT\n\n00:00.000 --> 00:01.500\nThe rocket lifts off.\n\n00:02.000 --> 00:03.000\nA parrot sings.\n"
+)
 
 
 @pytest.fixture
