@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from mgv.config import AnswererParams
@@ -161,19 +162,33 @@ def _whole_sentences(text: str) -> str:
     return " ".join(whole) or text
 
 
-def _load_text(params: AnswererParams, embedder: TextEmbedder) -> Answerer:
+def _load_text(params: AnswererParams, embedder: TextEmbedder, videos_dir: Path) -> Answerer:
     from mgv.model.language import load_language_model
 
     model, tokenizer = load_language_model(params.pretrained, params.device)
     return TextAnswerer(model, tokenizer, embedder, params.max_new_tokens)
 
 
-ANSWERERS: dict[str, Callable[[AnswererParams, TextEmbedder], Answerer]] = {"text": _load_text}
+def _load_seeing(params: AnswererParams, embedder: TextEmbedder, videos_dir: Path) -> Answerer:
+    from mgv.answerers import SEEING
+
+    return SEEING[params.name](params, videos_dir)
+
+
+ANSWERERS: dict[str, Callable[[AnswererParams, TextEmbedder, Path], Answerer]] = {
+    "text": _load_text,
+    "video_llm": _load_seeing,
+    "hf": _load_seeing,
+    "openai": _load_seeing,
+}
 """Answerers by name."""
 
 
-def load_answerer(params: AnswererParams, embedder: TextEmbedder) -> Answerer:
-    """The answerer of params.yaml. Raises ConfigError for a name that does not exist."""
+def load_answerer(params: AnswererParams, embedder: TextEmbedder, videos_dir: Path) -> Answerer:
+    """The answerer of params.yaml; those that look at frames read them from videos_dir.
+
+    Raises ConfigError for a name that does not exist.
+    """
     if params.name not in ANSWERERS:
         raise ConfigError(f"ask.answerer.name: {params.name!r} is not one of {', '.join(sorted(ANSWERERS))}")
-    return ANSWERERS[params.name](params, embedder)
+    return ANSWERERS[params.name](params, embedder, videos_dir)

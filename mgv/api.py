@@ -103,7 +103,9 @@ class Library:
 
     @cached_property
     def _answerer(self) -> Answerer:
-        return load_answerer(self.workspace.params.ask.answerer, self._parts.text_embedder)
+        return load_answerer(
+            self.workspace.params.ask.answerer, self._parts.text_embedder, self.workspace.videos_dir
+        )
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:

@@ -94,7 +94,19 @@ class AnswererParams(PartParams):
     """The part that turns evidence into an answer."""
 
     name: str = "text"
+    """`text` (a language model over evidence), `video_llm` (a folder of `mgv`'s own video language model), `hf` (a
+    vision-language model of transformers) or `openai` (an endpoint that speaks as OpenAI's)."""
     max_new_tokens: int = Field(default=64, ge=1)
+    num_frames: int = Field(default=8, ge=1)
+    """Frames shown of each moment (`video_llm`, `hf`, `openai`)."""
+    base_url: str = "https://api.openai.com/v1"
+    """`openai`: where the endpoint is; `pretrained` is then the model's name there."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """`openai`: the environment variable that holds the key; a local endpoint needs none."""
+    timeout_s: float = Field(default=60.0, gt=0)
+    """`openai`: how long one request may take."""
+    retries: int = Field(default=2, ge=0, le=10)
+    """`openai`: how often a request is tried again after a time-out or a busy endpoint."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)

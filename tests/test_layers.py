@@ -14,7 +14,7 @@ LAYERS = [
     "model",
     "library",
     "retrieve",
-    "answer",
+    "answer answerers",
     "api",
     "doctor demo",
     "cli",

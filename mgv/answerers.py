@@ -1,0 +1,245 @@
+"""Answerers that look at the moments' frames: our video language model, any of transformers, any OpenAI endpoint."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import logging
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mgv.config import AnswererParams
+from mgv.errors import ConfigError, MgvError, WeightsError
+from mgv.media.frames import frame_times, read_frames
+from mgv.records import Cue, Moment
+
+logger = logging.getLogger(__name__)
+
+FRAME_SIZE_PX = 448
+"""Short side of the frames that are shown."""
+BUSY = (408, 409, 429, 500, 502, 503, 504)
+"""Answers of an endpoint that are worth another try."""
+LONGEST_WAIT_S = 20.0
+INSTRUCTION = (
+    "Answer the question about the video moments in one or two sentences, from what they show and say. "
+    "Write [n] after what you take from moment n. If they do not hold the answer, write only: none"
+)
+
+
+class Writer(Protocol):
+    """What an answerer does (mgv.answer.Answerer)."""
+
+    def write(self, question: str, moments: Sequence[Moment]) -> str | None:
+        """The answer, with [n] for the n-th moment; None when the moments do not hold one."""
+        ...
+
+
+def moment_frames(moment: Moment, videos_dir: Path, num_frames: int) -> tuple[NDArray[np.uint8], list[float]]:
+    """num_frames frames [T, H, W, 3] spread evenly over a moment, and their times."""
+    times_s = frame_times(moment.start_s, moment.end_s, num_frames)
+    batches = list(read_frames(videos_dir / moment.video, times_s, size_px=FRAME_SIZE_PX))
+    frames = np.concatenate([batch.frames for batch in batches])
+    return frames, times_s[: len(frames)]
+
+
+class VideoLLMAnswerer:
+    """`video_llm`: our model watches each moment with its words, best first, and answers from it.
+
+    A moment's visual prefix is kept, so that another question about the same moments is quick.
+    """
+
+    def __init__(self, model: Any, processor: Any, videos_dir: Path, params: AnswererParams) -> None:
+        self._model, self._processor = model, processor
+        self._videos_dir, self._params = videos_dir, params
+        self._sessions: dict[tuple[str, float, float], Any] = {}
+
+    def write(self, question: str, moments: Sequence[Moment]) -> str | None:
+        best = moments[0]
+        text = self._session(best).ask(question, max_new_tokens=self._params.max_new_tokens, do_sample=False)
+        return f"{text} [1]" if text else None
+
+    def _session(self, moment: Moment) -> Any:
+        from mgv.model.processor import Clip
+        from mgv.model.session import VideoSession
+
+        key = (moment.video_id, moment.start_s, moment.end_s)
+        if key not in self._sessions:
+            frames, times_s = moment_frames(moment, self._videos_dir, self._params.num_frames)
+            cues = spread_words(moment, times_s)
+            clip = Clip(question="", frames=frames, frame_times_s=tuple(times_s), cues=cues)
+            self._sessions = {key: VideoSession(self._model, self._processor, clip)}
+        return self._sessions[key]
+
+
+class HubAnswerer:
+    """`hf`: any vision-language model of transformers with a chat template; a moment's frames go in as images."""
+
+    def __init__(self, model: Any, processor: Any, videos_dir: Path, params: AnswererParams) -> None:
+        self._model, self._processor = model, processor
+        self._videos_dir, self._params = videos_dir, params
+
+    def write(self, question: str, moments: Sequence[Moment]) -> str | None:
+        import torch
+        from PIL import Image
+
+        content: list[dict[str, Any]] = []
+        for number, moment in enumerate(moments, start=1):
+            content.append({"type": "text", "text": caption(number, moment)})
+            frames, _ = moment_frames(moment, self._videos_dir, self._params.num_frames)
+            content += [{"type": "image", "image": Image.fromarray(frame)} for frame in frames]
+        content.append({"type": "text", "text": f"{INSTRUCTION}\n{question}"})
+        inputs = self._processor.apply_chat_template(
+            [{"role": "user", "content": content}],
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+        ).to(self._model.device)
+        with torch.inference_mode():
+            output = self._model.generate(
+                **inputs, max_new_tokens=self._params.max_new_tokens, do_sample=False
+            )
+        new = output[0, inputs["input_ids"].shape[1] :]
+        return said(str(self._processor.decode(new, skip_special_tokens=True)))
+
+
+class OpenAIAnswerer:
+    """`openai`: any endpoint with `/chat/completions`; frames go in as JPEG. The key comes from the environment."""
+
+    def __init__(self, videos_dir: Path, params: AnswererParams) -> None:
+        if not params.base_url.startswith(("https://", "http://")):
+            raise ConfigError(f"ask.answerer.base_url: {params.base_url!r} is no http(s) address")
+        if params.pretrained == "starter":
+            raise ConfigError("ask.answerer.pretrained: name the endpoint's model, for example gpt-4o-mini")
+        key = os.environ.get(params.api_key_env)
+        if not key and "api.openai.com" in params.base_url:
+            raise ConfigError(
+                f"ask.answerer: set the environment variable {params.api_key_env} to the endpoint's key"
+            )
+        self._key, self._videos_dir, self._params = key, videos_dir, params
+
+    def write(self, question: str, moments: Sequence[Moment]) -> str | None:
+        content: list[dict[str, Any]] = []
+        for number, moment in enumerate(moments, start=1):
+            content.append({"type": "text", "text": caption(number, moment)})
+            frames, _ = moment_frames(moment, self._videos_dir, self._params.num_frames)
+            content += [{"type": "image_url", "image_url": {"url": data_url(frame)}} for frame in frames]
+        content.append({"type": "text", "text": question})
+        reply = self._post(
+            {
+                "model": self._params.pretrained,
+                "messages": [
+                    {"role": "system", "content": INSTRUCTION},
+                    {"role": "user", "content": content},
+                ],
+                "max_tokens": self._params.max_new_tokens,
+                "temperature": 0,
+            }
+        )
+        try:
+            return said(str(reply["choices"][0]["message"]["content"] or ""))
+        except (KeyError, IndexError, TypeError) as error:
+            raise MgvError(
+                f"{self._params.base_url}: its reply holds no answer: {str(reply)[:200]}"
+            ) from error
+
+    def _post(self, body: dict[str, Any]) -> Any:
+        """The endpoint's reply. Raises MgvError when it refuses, or is still busy after the last try."""
+        url = f"{self._params.base_url.rstrip('/')}/chat/completions"
+        headers = {"Content-Type": "application/json"}
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
+        request = urllib.request.Request(url, json.dumps(body).encode(), headers)
+        for attempt in range(self._params.retries + 1):
+            try:
+                with urllib.request.urlopen(request, timeout=self._params.timeout_s) as response:
+                    return json.load(response)
+            except urllib.error.HTTPError as error:
+                reason = f"{error.code} {error.reason}: {error.read(300).decode('utf-8', 'replace')}"
+                if error.code not in BUSY:
+                    raise MgvError(f"{url}: {reason}") from error
+            except (OSError, ValueError) as error:
+                reason = str(error)
+            if attempt < self._params.retries:
+                logger.warning("%s: %s; trying again", url, reason)
+                time.sleep(min(2.0**attempt, LONGEST_WAIT_S))
+        raise MgvError(f"{url}: no answer after {self._params.retries + 1} tries: {reason}")
+
+
+def spread_words(moment: Moment, times_s: Sequence[float]) -> tuple[Cue, ...]:
+    """A moment's words in equal shares, one with each frame: a moment does not know when each word is said."""
+    words = moment.text.split()
+    borders = [round(place * len(words) / len(times_s)) for place in range(len(times_s) + 1)]
+    shares = [" ".join(words[first:last]) for first, last in pairwise(borders)]
+    return tuple(
+        Cue(start_s=time_s, end_s=time_s, text=share)
+        for time_s, share in zip(times_s, shares, strict=True)
+        if share
+    )
+
+
+def caption(number: int, moment: Moment) -> str:
+    """A moment's number and words, ahead of its frames."""
+    words = f' Words: "{moment.text}"' if moment.text else ""
+    return f"Moment [{number}], {moment.video}, {moment.start_s:.1f} s to {moment.end_s:.1f} s.{words}"
+
+
+def said(text: str) -> str | None:
+    """What a model wrote; None when it says that the moments hold no answer."""
+    text = text.strip()
+    return None if text.lower().strip(" .") in ("", "none") else text
+
+
+def data_url(frame: NDArray[np.uint8]) -> str:
+    """A frame as a JPEG inside an address."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(frame).save(buffer, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _load_video_llm(params: AnswererParams, videos_dir: Path) -> Writer:
+    if params.pretrained in ("starter", "random"):
+        raise ConfigError("ask.answerer.pretrained: name the folder of a video language model, made by training or "
+                          "`mgv import-checkpoint`")  # fmt: skip
+    from mgv.model.checkpoint import load_checkpoint
+
+    model, processor = load_checkpoint(Path(params.pretrained), device=params.device)
+    return VideoLLMAnswerer(model, processor, videos_dir, params)
+
+
+def _load_hub(params: AnswererParams, videos_dir: Path) -> Writer:
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    from mgv.encoders.devices import choose_device
+
+    try:
+        processor = AutoProcessor.from_pretrained(params.pretrained)
+        model = AutoModelForImageTextToText.from_pretrained(params.pretrained, dtype="auto")
+    except (OSError, ValueError, ImportError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise WeightsError(f"answerer {params.pretrained!r} cannot be loaded: {first}") from error
+    return HubAnswerer(model.to(choose_device(params.device)).eval(), processor, videos_dir, params)
+
+
+def _load_openai(params: AnswererParams, videos_dir: Path) -> Writer:
+    return OpenAIAnswerer(videos_dir, params)
+
+
+SEEING: dict[str, Callable[[AnswererParams, Path], Writer]] = {
+    "video_llm": _load_video_llm,
+    "hf": _load_hub,
+    "openai": _load_openai,
+}
+"""Answerers that look at frames, by name."""

@@ -1,0 +1,236 @@
+"""Checkpoints: a model as a Hub-style folder. Only safetensors and JSON, never a pickle.
+
+    config.json                which parts, what was trained, a probe of the base model
+    connector.safetensors
+    adapter/                   the language model's LoRA in PEFT's form, or
+    language_model/            all of its weights, where it was trained in full
+    vision_adapter/            likewise for the vision encoder, or
+    vision_encoder.safetensors
+    processor_config.json, tokenizer files, question_tokenizer/
+    generation_config.json
+    README.md                  the model card
+
+Frozen base weights are named, not copied.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mgv.errors import WeightsError
+from mgv.model.adapt import under_peft
+from mgv.model.build import build_video_llm
+from mgv.model.language import Quantization
+from mgv.model.processor import Processor
+from mgv.model.video_llm import VideoLLM, VideoLLMConfig
+
+PROBE_SIZE = 16
+PROBE_TOLERANCE = 0.02
+
+
+def save_checkpoint(model: VideoLLM, processor: Processor, folder: Path, card: str | None = None) -> None:
+    """Write the folder beside its name, then put it there in one step; an older one is replaced."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    model.config.language_model["probe"] = probe(model.language_model)
+    model.config.architectures = ["VideoLLM"]
+    model.config.save_pretrained(partial)
+    model.generation_config.save_pretrained(partial)
+    save_tensors(model.connector.state_dict(), partial / "connector.safetensors")
+    _save_part(model.language_model, partial, "adapter", _training(model, "language_model"))
+    _save_part(model.vision_encoder.tower, partial, "vision_adapter", _training(model, "vision_encoder"))
+    processor.save(partial)
+    if (partial / "language_model").is_dir():
+        processor.tokenizer.save_pretrained(partial / "language_model")
+    (partial / "README.md").write_text(card or model_card(model), encoding="utf-8")
+    replace_folder(partial, folder)
+
+
+def load_checkpoint(
+    folder: Path,
+    *,
+    language_model: str | None = None,
+    vision_pretrained: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    quantization: Quantization = "none",
+    device_map: str | None = None,
+) -> tuple[VideoLLM, Processor]:
+    """Read what save_checkpoint wrote; base weights by the names in it, or those given here.
+
+    Raises WeightsError when a file or tensor is missing, left over or of another shape, or the base model differs.
+    """
+    if not (folder / "config.json").is_file():
+        raise WeightsError(f"{folder}: no config.json; is it a folder made by `mgv`?")
+    config = VideoLLMConfig.from_pretrained(folder)
+    whole = folder / "language_model"
+    base = str(whole) if whole.is_dir() else language_model or config.language_model["pretrained"]
+    vision = config.vision_encoder
+    own_tower = folder / "vision_encoder"
+    pretrained = vision_pretrained or (str(own_tower) if own_tower.is_dir() else vision["pretrained"])
+    model, _ = build_video_llm(
+        config.connector["name"],
+        vision_encoder=vision["name"],
+        vision_pretrained=pretrained,
+        vision_options=vision["options"],
+        language_model=base,
+        connector_options=config.connector["options"],
+        device=device,
+        dtype=dtype,
+        quantization=quantization,
+        device_map=device_map,
+    )
+    check_probe(model.language_model, config.language_model.get("probe"), base)
+    fill(model.connector, load_tensors(folder / "connector.safetensors"), f"{folder}/connector.safetensors")
+    if (folder / "adapter").is_dir():
+        model.language_model = load_adapter(model.language_model, folder / "adapter")
+    if (folder / "vision_adapter").is_dir():
+        model.vision_encoder.tower = load_adapter(model.vision_encoder.tower, folder / "vision_adapter")
+    if (folder / "vision_encoder.safetensors").is_file():
+        state = load_tensors(folder / "vision_encoder.safetensors")
+        fill(model.vision_encoder.tower, state, f"{folder}/vision_encoder.safetensors")
+    model.config = config
+    model.requires_grad_(False)
+    if (folder / "generation_config.json").is_file():
+        model.generation_config = type(model.generation_config).from_pretrained(folder)
+    return model.eval(), Processor.load(folder)
+
+
+def probe(language_model: Any) -> dict[str, Any]:
+    """What tells one base model from another: its sizes and a few of its embeddings."""
+    weight = language_model.get_input_embeddings().weight
+    places = torch.linspace(0, weight.numel() - 1, PROBE_SIZE, dtype=torch.float64).long()
+    values = weight.detach().flatten()[places.to(weight.device)].float().tolist()
+    return {"vocab_size": weight.shape[0], "hidden_size": weight.shape[1], "embeddings": values}
+
+
+def check_probe(language_model: Any, expected: Mapping[str, Any] | None, name: str) -> None:
+    """Raises WeightsError when the language model is not the one that the checkpoint was trained on."""
+    if not expected:
+        return
+    found = probe(language_model)
+    for size in ("vocab_size", "hidden_size"):
+        if found[size] != expected[size]:
+            raise WeightsError(
+                f"language model {name!r} has {size} {found[size]}, the checkpoint was trained on one with "
+                f"{expected[size]}; name the right one"
+            )
+    if "embeddings" in expected:
+        difference = [abs(a - b) for a, b in zip(found["embeddings"], expected["embeddings"], strict=True)]
+        bound = [PROBE_TOLERANCE * abs(value) + 1e-6 for value in expected["embeddings"]]
+        if any(d > b for d, b in zip(difference, bound, strict=True)):
+            raise WeightsError(f"language model {name!r} is not the one that the checkpoint was trained on")
+
+
+def fill(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    """Load every tensor, each of its shape, none left over. Raises WeightsError that names those at fault."""
+    own = module.state_dict()
+    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    shapes = [
+        f"{name} is {list(state[name].shape)}, expected {list(own[name].shape)}"
+        for name in own.keys() & state.keys()
+        if own[name].shape != state[name].shape
+    ]
+    if missing or extra or shapes:
+        faults = [f"missing {name}" for name in missing] + [f"left over {name}" for name in extra] + shapes
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise WeightsError(f"{what}: {'; '.join(faults[:3])}{more}")
+    module.load_state_dict(state)
+
+
+def load_adapter(network: nn.Module, folder: Path) -> Any:
+    """The network under the PEFT adapter of a folder, every tensor of it in place."""
+    from peft import LoraConfig, set_peft_model_state_dict
+    from peft.utils import get_peft_model_state_dict
+
+    try:
+        config = LoraConfig.from_pretrained(str(folder))
+    except (OSError, ValueError, TypeError) as error:
+        raise WeightsError(f"{folder}: no readable adapter_config.json: {error}") from error
+    config.base_model_name_or_path = None  # the probe says whether it is the right one
+    state = load_tensors(folder / "adapter_model.safetensors")
+    adapted: Any = under_peft(network, config)
+    expected = get_peft_model_state_dict(adapted)
+    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    shapes = [name for name in expected.keys() & state.keys() if expected[name].shape != state[name].shape]
+    if missing or extra or shapes:
+        raise WeightsError(
+            f"{folder}: the adapter is not for this base model: {len(missing)} tensors missing, "
+            f"{len(extra)} left over, "
+            f"{len(shapes)} of another shape ({(missing + extra + shapes)[0]})"
+        )
+    set_peft_model_state_dict(adapted, state)
+    return adapted
+
+
+def save_tensors(state: Mapping[str, Tensor], path: Path) -> None:
+    """One safetensors file."""
+    from safetensors.torch import save_file
+
+    save_file(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, path, {"format": "pt"}
+    )
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """One safetensors file. Raises WeightsError when it is missing or cut short."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path}: cannot be read: {error}") from error
+    return tensors
+
+
+def model_card(model: VideoLLM) -> str:
+    """A README with the metadata that the Hub reads."""
+    config = model.config
+    base = config.language_model["pretrained"]
+    trained = ", ".join(f"{part} {how}" for part, how in (getattr(config, "training", None) or {}).items())
+    about = {"library_name": "mgv", "pipeline_tag": "video-text-to-text", "base_model": base}
+    header = "\n".join(f"{key}: {json.dumps(value)}" for key, value in about.items())
+    return (
+        f"---\n{header}\n---\n\n# Video language model: {config.connector['name']}\n\n"
+        f"* vision encoder: {config.vision_encoder['name']} ({config.vision_encoder['pretrained']})\n"
+        f"* connector: {config.connector['name']}, {model.connector.tokens_per_frame} tokens a frame\n"
+        f"* language model: {base}\n* trained: {trained or 'not yet'}\n\n"
+        "Load it with `mgv.model.checkpoint.load_checkpoint(folder)`. Frozen base weights are not in this folder.\n"
+    )
+
+
+def replace_folder(partial: Path, folder: Path) -> None:
+    """Put a finished folder in the place of an older one."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    partial.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _training(model: VideoLLM, part: str) -> str:
+    chosen = getattr(model.config, "training", None) or {}
+    return str(chosen.get(part, "frozen"))
+
+
+def _save_part(network: Any, folder: Path, adapter: str, training: str) -> None:
+    """A part's adapter, or all of its weights where it was trained in full."""
+    if hasattr(network, "peft_config"):
+        from peft.utils import get_peft_model_state_dict
+
+        network.peft_config["default"].save_pretrained(folder / adapter)
+        save_tensors(get_peft_model_state_dict(network), folder / adapter / "adapter_model.safetensors")
+    elif training == "full" and adapter == "adapter":
+        network.save_pretrained(folder / "language_model")
+    elif training == "full":
+        save_tensors(network.state_dict(), folder / "vision_encoder.safetensors")
