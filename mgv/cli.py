@@ -47,6 +47,13 @@ Limit = Annotated[int | None, typer.Option("--limit", "-n", metavar="N", help="H
 In = Annotated[
     list[str] | None, typer.Option("--in", metavar="VIDEO", help="Only in this video (repeat for several).")
 ]
+AnswererName = Annotated[
+    str | None, typer.Option("--answerer", metavar="NAME", help="Instead of params.yaml's; see `mgv parts`.")
+]
+Pretrained = Annotated[
+    str | None,
+    typer.Option("--pretrained", metavar="WEIGHTS", help="The answerer's: a folder, hub id or model name."),
+]
 HERE = Path()
 
 
@@ -197,10 +204,12 @@ def ask(
     video: Annotated[str, typer.Argument(help="A video of the library, by file name.")],
     question: Annotated[str, typer.Argument(help="The question.")],
     library: LibraryDir = HERE,
+    answerer: AnswererName = None,
+    pretrained: Pretrained = None,
     as_json: Json = False,
 ) -> None:
     """Ask one video."""
-    _answer(library, question, [video], as_json)
+    _answer(library, question, [video], answerer, pretrained, as_json)
 
 
 @app.command("search-and-ask")
@@ -210,15 +219,27 @@ def search_and_ask(
     ],
     library: LibraryDir = HERE,
     videos: In = None,
+    answerer: AnswererName = None,
+    pretrained: Pretrained = None,
     as_json: Json = False,
 ) -> None:
     """Ask the whole library: an answer with the moments it rests on."""
-    _answer(library, question, videos, as_json)
+    _answer(library, question, videos, answerer, pretrained, as_json)
 
 
-def _answer(library: Path, question: str, videos: list[str] | None, as_json: bool) -> None:
+def _answer(
+    library: Path,
+    question: str,
+    videos: list[str] | None,
+    answerer: str | None,
+    pretrained: str | None,
+    as_json: bool,
+) -> None:
     with _spinner("reading"):
-        answer = _library(library).ask(question, videos=videos)
+        opened = _library(library)
+        if answerer or pretrained:
+            opened.use_answerer(answerer, pretrained)
+        answer = opened.ask(question, videos=videos)
     _show(as_json, _answer_json(answer), _answer_text(answer))
 
 
@@ -246,6 +267,39 @@ def doctor(library: LibraryDir = HERE, as_json: Json = False) -> None:
     _show(as_json, {"checks": [asdict(check) for check in checks]}, "\n".join(lines))
     if any(check.level == "missing" and not check.ok for check in checks):
         raise typer.Exit(6)
+
+
+@app.command("import-checkpoint")
+def import_checkpoint(
+    source: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A published .pth, .bin, .safetensors, or a folder.")
+    ],
+    output: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")],
+    language_model: Annotated[
+        str | None, typer.Option(metavar="WEIGHTS", help="The base that a projector or LoRA belongs to.")
+    ] = None,
+    vision: Annotated[
+        str | None, typer.Option(metavar="WEIGHTS", help="The vision encoder's weights: a folder or hub id.")
+    ] = None,
+    connector: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="minigpt_v2 tells it from minigpt4_video: same tensors."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a published checkpoint a folder of ours: every tensor is taken over, or it is refused."""
+    from mgv.model.importing import import_checkpoint as run
+
+    with _spinner("importing"):
+        imported = run(
+            source, output, language_model=language_model, vision_pretrained=vision, connector=connector
+        )
+    aside = f", {len(imported.left_aside)} without use here" if imported.left_aside else ""
+    _show(
+        as_json,
+        _plain(asdict(imported)),
+        f"{imported.layout}: {imported.num_taken} of {imported.num_tensors} tensors{aside} → {imported.folder}",
+    )
 
 
 @app.command()

@@ -65,7 +65,8 @@ class SentenceEncoder:
 
     def _cached(self, text: str) -> Float32:
         """One text -> [D]: a query goes to several channels, and conse asks for it again."""
-        return self._embed_batch([text])[0]
+        vector: Float32 = self._embed_batch([text])[0]
+        return vector
 
     def _embed_batch(self, texts: list[str]) -> Float32:
         import torch
