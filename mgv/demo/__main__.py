@@ -18,7 +18,7 @@ VIDEOS = Path(__file__).with_name("videos")
 QUESTIONS = (
     ("search-and-ask", "scene where the rocket lifts off"),
     ("ask", "talk.mp4", "what license is proposed?"),
-    ("search", "a cartoon rabbit in a meadow"),
+    ("search", "a taxi in city traffic"),
 )
 
 
