@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[1]
 
 
 def run(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    everything = {**os.environ, "PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1", **environment}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # as in an activated environment
+    everything = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1", **environment}
     return subprocess.run(
         [sys.executable, "-m", *words], cwd=cwd, env=everything, capture_output=True, text=True, check=False
     )
