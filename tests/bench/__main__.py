@@ -22,6 +22,7 @@ BENCHMARKS = {
     "search": "warm search at growing sizes beside a raw LanceDB query",
     "startup": "starting mgv beside starting Python",
     "incremental": "materialising again, and one new video among many",
+    "model": "the video language model beside the bare language model",
     "memory": "peak memory on an hour of video",
 }
 

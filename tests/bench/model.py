@@ -1,7 +1,8 @@
-"""Benchmark of the video language model: encode, fuse, first token, follow-up question, tokens, memory.
+"""The video language model: what ours adds to the bare language model, and how much sooner a follow-up starts.
 
-    python -m tests.bench.bench_model                       # CPU: the starter parts, or tiny ones with --size tiny
-    python -m tests.bench.bench_model --size 7b             # GPU: EVA ViT-g and Llama-2-7B's shapes, random bf16
+    python -m tests.bench model [--quick]           # CPU: a random Llama of 8 layers; tiny with --quick
+    python -m tests.bench.model --size starter      # EfficientNet-Lite2 and SmolLM2-135M, step by step
+    python -m tests.bench.model --size 7b           # GPU: EVA ViT-g and Llama-2-7B's shapes, random bf16
 
 Beside it the bare language model is given the same lengths as ids: the difference is what our model adds.
 """
@@ -25,11 +26,40 @@ from mgv.model.language import byte_tokenizer, random_language_model
 from mgv.model.processor import Clip, Processor
 from mgv.model.session import VideoSession
 from mgv.model.video_llm import VideoLLM, VideoLLMConfig
+from tests.bench.measure import Figure, Result
 
 QUESTIONS = ("what is shown?", "who is speaking?", "what happens at the end?", "where does it take place?")
 
 
+def run(quick: bool) -> Result:
+    """First token beside the bare language model's, and a follow-up question beside the first."""
+    torch.set_num_threads(2)
+    model, processor = tiny(45) if quick else small(45)
+    steps = measure(model, processor, make_clip(45), num_new=8, times=5)
+    return Result(
+        figures=[
+            Figure(
+                what=f"first token, 45 frames cached, {steps['tokens']:.0f} tokens",
+                value=steps["first_s"] / steps["bare_first_s"],
+                unit="x",
+                goal=1.05,
+                beside=f"bare language model, the same length: {steps['bare_first_s']:.2f} s",
+            ),
+            Figure(
+                what="first token of a follow-up question over the first question's",
+                value=steps["follow_s"] / steps["first_s"],
+                unit="x",
+                goal=0.2,
+                beside=f"{steps['first_s'] / steps['follow_s']:.1f} times sooner",
+            ),
+        ],
+        sizes={"frames": 45, "new_tokens": 8, "times": 5},
+        details=steps,
+    )
+
+
 def main() -> None:
+    """Print every step's time at one size."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--size", choices=["tiny", "small", "starter", "7b"], default="starter")
     parser.add_argument("--frames", type=int, default=45)
@@ -37,68 +67,64 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    model, processor = {"tiny": tiny, "small": small, "starter": starter, "7b": real}[args.size](args.frames)
-    frames = np.random.default_rng(0).integers(0, 255, (args.frames, 240, 320, 3), dtype=np.uint8)
-    clip = Clip(question=QUESTIONS[0], frames=frames, frame_times_s=tuple(map(float, range(args.frames))))
-    measure(model, processor, clip, args.new_tokens)
+    sizes = {"tiny": tiny, "small": small, "starter": starter, "7b": real}
+    model, processor = sizes[args.size](args.frames)
+    for step, value in measure(model, processor, make_clip(args.frames), args.new_tokens, times=3).items():
+        print(f"{step:20} {value:10.3f}")
 
 
-def measure(model: VideoLLM, processor: Processor, clip: Clip, num_new: int) -> None:
-    """Print each step's time."""
+def make_clip(num_frames: int) -> Clip:
+    """Random frames, one a second."""
+    frames = np.random.default_rng(0).integers(0, 255, (num_frames, 240, 320, 3), dtype=np.uint8)
+    return Clip(question=QUESTIONS[0], frames=frames, frame_times_s=tuple(map(float, range(num_frames))))
+
+
+def measure(model: VideoLLM, processor: Processor, clip: Clip, num_new: int, times: int) -> dict[str, float]:
+    """Seconds of each step; ours and the bare language model's in turn."""
     device = model.get_input_embeddings().weight.device
-    prepare_s, batch = timed(lambda: processor([clip]).to(device), 1)
-    num_frames = len(batch.prompts[0].frames)
+    batch = processor([clip]).to(device)
     assert batch.pixel_values is not None
-    encode_s, features = timed(lambda: model.encode(batch.pixel_values, batch.num_frames), 1)
+    encode_s, features = timed(lambda: model.encode(batch.pixel_values, batch.num_frames))
     seen = processor([replace(clip, features=features[0], frames=None)]).to(device)
-    connect_s, visual = timed(lambda: model.see(batch.num_frames, features=features), 3)
-    fuse_s, _ = timed(lambda: model.embed(batch.input_ids, visual, batch.num_frames), 3)
-    first_s, _ = timed(lambda: model.generate(**seen.inputs(), max_new_tokens=1), 3)
     ids = batch.input_ids.clamp(min=0)
-    bare = {
-        "attention_mask": batch.attention_mask,
-        "max_new_tokens": 1,
-        "do_sample": False,
-        "pad_token_id": 0,
+    bare: dict[str, Any] = {"attention_mask": batch.attention_mask, "do_sample": False, "pad_token_id": 0}
+    sides: dict[str, Callable[[], Any]] = {
+        "connect_s": lambda: model.see(batch.num_frames, features=features),
+        "first_s": lambda: model.generate(**seen.inputs(), max_new_tokens=1),
+        "bare_first_s": lambda: model.language_model.generate(ids, **bare, max_new_tokens=1),
+        "whole_s": lambda: model.generate(**seen.inputs(), **exactly(num_new)),
+        "bare_whole_s": lambda: model.language_model.generate(ids, **bare, **exactly(num_new)),
     }
-    bare_s, _ = timed(lambda: model.language_model.generate(ids, **bare), 3)
-    many: dict[str, Any] = {"min_new_tokens": num_new, "max_new_tokens": num_new}
-    whole_s, _ = timed(lambda: model.generate(**seen.inputs(), **many), 1)
-    bare_whole_s, _ = timed(lambda: model.language_model.generate(ids, **(bare | many)), 1)
+    for side in sides.values():
+        timed(side)  # to warm up
+    taken: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(times):
+        for name, side in sides.items():
+            taken[name].append(timed(side)[0])
     session = VideoSession(model, processor, replace(clip, features=features[0].to(device)))
     session.generate(QUESTIONS[0], max_new_tokens=1)
-    follow_s = statistics.median(
-        timed(lambda q=q: session.generate(q, max_new_tokens=1), 1)[0] for q in QUESTIONS[1:]
-    )
-    print(f"{num_frames} frames, {ids.shape[1]} prompt tokens, {device}, {torch.get_num_threads()} threads")
-    print(f"pixels             {1e3 * prepare_s:9.1f} ms")
-    print(f"encode             {1e3 * encode_s:9.1f} ms   {num_frames / encode_s:.1f} frames/s")
-    print(f"connect            {1e3 * connect_s:9.1f} ms")
-    print(f"fuse               {1e3 * fuse_s:9.1f} ms")
-    print(f"first token        {1e3 * first_s:9.1f} ms   from cached features")
-    print(f"bare first token   {1e3 * bare_s:9.1f} ms   so ours adds {100 * (first_s / bare_s - 1):+.1f} %")
-    print(
-        f"follow-up question {1e3 * follow_s:9.1f} ms   {first_s / follow_s:.1f} times sooner than the first"
-    )
-    print(
-        f"tokens             {num_new / whole_s:9.1f} /s, prompt included; bare {num_new / bare_whole_s:.1f} /s"
-    )
+    follow_s = [timed(lambda q=q: session.generate(q, max_new_tokens=1))[0] for q in QUESTIONS[1:]]
+    num_frames = len(batch.prompts[0].frames)
+    steps = {"frames": float(num_frames), "tokens": float(ids.shape[1]), "encode_s": encode_s}
+    steps |= {name: statistics.median(seconds) for name, seconds in taken.items()}
+    steps |= {"follow_s": statistics.median(follow_s), "frames_per_s": num_frames / encode_s}
     if device.type == "cuda":
-        print(f"memory             {torch.cuda.max_memory_allocated() / 2**30:9.1f} GiB at most")
+        steps["memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+    return steps
 
 
-def timed(call: Callable[[], Any], times: int) -> tuple[float, Any]:
-    """Median seconds and the last result; one run to warm up where there are several."""
-    taken = []
+def exactly(num_new: int) -> dict[str, int]:
+    return {"min_new_tokens": num_new, "max_new_tokens": num_new}
+
+
+def timed(call: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds and the result."""
     with torch.inference_mode():
-        result = call() if times > 1 else None
-        for _ in range(times):
-            _wait()
-            start = time.perf_counter()
-            result = call()
-            _wait()
-            taken.append(time.perf_counter() - start)
-    return statistics.median(taken), result
+        _wait()
+        start = time.perf_counter()
+        result = call()
+        _wait()
+        return time.perf_counter() - start, result
 
 
 def _wait() -> None:
