@@ -54,7 +54,7 @@ class MaterializeParams:
     """Long side of the stored JPEG."""
     segment_length_s: float = Field(default=6.0, gt=0)
     """Cues are joined into segments up to this length; a longer cue is cut at its words."""
-    index_min_rows: int = Field(default=200_000, ge=256)
+    index_min_rows: int = Field(default=20_000, ge=256)
     """From this many rows on, vectors get an approximate index; below it search is flat and exact."""
     frame_embedder: PartParams = Field(default_factory=lambda: PartParams(name="conse"))
     text_embedder: PartParams = Field(default_factory=lambda: PartParams(name="sentence"))

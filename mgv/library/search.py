@@ -27,8 +27,8 @@ from mgv.library.words import content_words, coverage, stem
 _TOUCH_S = 0.05
 """Stretches that share less than this only touch."""
 _MAX_ROWS = 100_000
-_NUM_PROBES = 64
-_REFINE = 10
+_NUM_PROBES = 24
+"""Partitions of about 1,000 rows that an indexed search looks through."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +49,7 @@ def vector_hits(
         return []  # an empty table, made before any part said how wide its vectors are
     query = table.search(vector, vector_column_name="vector").distance_type("cosine")
     if has_vector_index(table):
-        query = query.nprobes(_NUM_PROBES).refine_factor(_REFINE)
+        query = query.nprobes(_NUM_PROBES)
     rows = _rows(query, video_ids, limit, "_distance")
     return _hits((row, _relevance(1.0 - row["_distance"], scale)) for row in rows)
 

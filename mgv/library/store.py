@@ -13,7 +13,7 @@ from typing import Any
 import lancedb
 import pyarrow as pa
 from lancedb.expr import col, lit
-from lancedb.index import FTS, BTree, IvfPq
+from lancedb.index import FTS, BTree, IvfFlat
 
 from mgv.errors import WorkspaceError
 from mgv.library.schema import VIDEOS, frames_schema, segments_schema
@@ -94,7 +94,7 @@ class Store:
             num_rows = table.count_rows()
             if num_rows >= index_min_rows and not has_vector_index(table):
                 logger.info("indexing %d vectors of %s", num_rows, name)
-                table.create_index("vector", config=_vector_index(num_rows, table.schema))
+                table.create_index("vector", config=_vector_index(num_rows))
         self._tables["videos"].optimize(cleanup_older_than=_KEEP)
 
     def versions(self) -> dict[str, int]:
@@ -144,8 +144,6 @@ def _connect(uri: str) -> Any:
         raise WorkspaceError(f"{uri}: cannot be opened as a LanceDB store: {error}") from error
 
 
-def _vector_index(num_rows: int, schema: pa.Schema) -> IvfPq:
-    """IVF-PQ by LanceDB's own rule of thumb: about 4,096 rows a partition, one code byte per 8 numbers."""
-    dim = schema.field("vector").type.list_size
-    sub_vectors = next(n for n in (dim // 8, dim // 4, 1) if n and dim % n == 0)
-    return IvfPq(distance_type="cosine", num_partitions=max(1, num_rows // 4096), num_sub_vectors=sub_vectors)
+def _vector_index(num_rows: int) -> IvfFlat:
+    """Partitions of about 1,000 rows, whose vectors stay exact: what is near is missed only beyond the probes."""
+    return IvfFlat(distance_type="cosine", num_partitions=max(1, num_rows // 1000))
