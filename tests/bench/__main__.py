@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import subprocess
 import sys
 
-from tests.bench.measure import Figure, Result, read_results, shown, write_result
+from tests.bench.measure import Figure, Result, circumstances, read_results, shown, write_result
 
 BENCHMARKS = {
     "materialize": "materialising beside its bare parts",
@@ -52,12 +51,12 @@ def main() -> int:
 
 def _run(name: str, quick: bool) -> None:
     print(f"{name}: {BENCHMARKS[name]}{' (quick)' if quick else ''}", flush=True)
-    load = os.getloadavg()[0]
+    before = circumstances()
     result: Result = importlib.import_module(f"tests.bench.{name}").run(quick)
     for figure in result.figures:
         goal = "" if figure.goal is None else f"≤ {shown(figure.goal, figure.unit)}"
         print(f"  {figure.what:62}  {figure.text:>10}  {goal:>10}  {figure.verdict:4}  {figure.beside}")
-    print(f"  → {write_result(name, quick, load, result)}\n", flush=True)
+    print(f"  → {write_result(name, quick, before, result)}\n", flush=True)
 
 
 def table() -> str:

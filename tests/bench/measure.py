@@ -152,15 +152,15 @@ def _resident_mb(pid: int) -> int:
     return round(pages * resource.getpagesize() / 1e6)
 
 
-def write_result(name: str, quick: bool, began_load: float, result: Result) -> Path:
-    """Write results/bench/<name>.json, whole or not at all."""
+def write_result(name: str, quick: bool, before: Mapping[str, Any], result: Result) -> Path:
+    """Write results/bench/<name>.json, whole or not at all; `before` is what `circumstances` said before the run."""
     value = {
         "benchmark": name,
         "quick": quick,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine() | {"load_before": round(began_load, 2)},
+        "machine": machine(),
+        "before": dict(before),
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
-        "commit": _commit(),
         "figures": [asdict(figure) for figure in result.figures],
         "sizes": dict(result.sizes),
         "details": dict(result.details),
@@ -206,6 +206,8 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _commit() -> str:
+def circumstances() -> dict[str, Any]:
+    """The commit that is measured, and how busy the machine is with other things."""
     words = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
-    return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
+    commit = subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
+    return {"commit": commit, "load": round(os.getloadavg()[0], 2)}
