@@ -18,7 +18,7 @@ def take_in(library: Path, paths: list[Path]) -> list[library_ingest.IngestResul
     return library_ingest.ingest(find_workspace(library), paths)
 
 
-@flow(name="ingest", flow_run_name="ingest {paths}")
+@flow(name="ingest", flow_run_name="ingest into {library}")
 def ingest(paths: list[Path], library: Path = Path()) -> dict[str, int]:
     """Take videos in. Unreadable files are logged with the reason; how many of each outcome comes back."""
     log = get_run_logger()

@@ -20,7 +20,11 @@ from mgv.library.plan import up_to_date
 from mgv.workspace import find_workspace
 
 
-@flow(name="materialize", task_runner=ThreadPoolTaskRunner(max_workers=2))  # type: ignore[arg-type]
+@flow(
+    name="materialize",
+    flow_run_name="materialize {library}",
+    task_runner=ThreadPoolTaskRunner(max_workers=2),  # type: ignore[arg-type]
+)
 def materialize(library: Path = Path(), rebuild: bool = False) -> dict[str, int]:
     """Bring the library up to date with data/videos and params.yaml."""
     log = get_run_logger()

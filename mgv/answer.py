@@ -86,8 +86,10 @@ def grounded(written: str, question: str, evidence: str) -> bool:
     asked = set(content_words(question))
     numbers = [word for word in words if any(c.isdigit() for c in word)]
     known = f"{evidence} {question}"
+    echoes = "Words:" in written or "Picture:" in written or written.count('"') % 2
     return (
-        any(word not in asked for word in words)
+        not echoes
+        and any(word not in asked for word in words)
         and coverage(words, known) >= GROUNDED
         and (not numbers or coverage(numbers, known) == 1.0)
     )
@@ -106,7 +108,7 @@ class TextAnswerer:
 
     def write(self, question: str, moments: Sequence[Moment]) -> str | None:
         written = self._generate(question, moments)
-        evidence = " ".join(describe(moment) for moment in moments)
+        evidence = " ".join(f"{moment.text} {' '.join(moment.labels)}" for moment in moments)
         return written if grounded(written, question, evidence) else self._quote(question, moments)
 
     def _generate(self, question: str, moments: Sequence[Moment]) -> str:
@@ -122,9 +124,13 @@ class TextAnswerer:
             },
             {"role": "user", "content": f"Notes:\n{notes}\n\nQuestion: {question}"},
         ]
-        inputs = self._tokenizer.apply_chat_template(
-            chat, add_generation_prompt=True, return_tensors="pt", return_dict=True
-        ).to(self._model.device)
+        if self._tokenizer.chat_template:
+            inputs = self._tokenizer.apply_chat_template(
+                chat, add_generation_prompt=True, return_tensors="pt", return_dict=True
+            )
+        else:  # a base model
+            inputs = self._tokenizer(f"{chat[1]['content']}\nAnswer:", return_tensors="pt")
+        inputs = inputs.to(self._model.device)
         with torch.inference_mode():
             output = self._model.generate(
                 **inputs,

@@ -14,18 +14,20 @@ import difflib
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from mgv.answer import Answerer, answer, load_answerer
+from mgv.encoders.parts import part_revisions
 from mgv.errors import UsageError, WorkspaceError
 from mgv.library.ingest import content_id
 from mgv.library.manifest import Manifest, read_manifest
 from mgv.library.parts import Parts
 from mgv.library.search import Hit, rows_within, text_hits, vector_hits
-from mgv.library.store import open_for_reading
+from mgv.library.store import open_for_reading, reading
 from mgv.library.words import MAX_QUERY_CHARS
 from mgv.records import Answer, Moment, Video
 from mgv.retrieve import Found, Reach, fuse
@@ -42,9 +44,12 @@ class Library:
     def __init__(self, workspace: Workspace, manifest: Manifest) -> None:
         self.workspace, self.manifest = workspace, manifest
         self._tables = open_for_reading(workspace.store_uri, manifest.versions)
-        rows = self._tables["videos"].to_arrow().to_pylist()
+        with reading(workspace.store_uri):
+            rows = self._tables["videos"].to_arrow().to_pylist()
         self._videos = {row["video_id"]: row for row in rows if row["state"] == "ready"}
-        self._parts = Parts(workspace.params.materialize)
+        self._parts = Parts(manifest.params)
+        if part_revisions(manifest.params) != manifest.parts:
+            logger.warning("the parts that made this library have been updated; run `mgv materialize`")
 
     @classmethod
     def open(cls, path: str | Path = ".") -> Library:
@@ -76,13 +81,11 @@ class Library:
             raise UsageError(f"limit must be at least 1, got {limit}")
         video_ids = None if videos is None else [self._video_id(video) for video in videos]
         params = self.workspace.params.search
-        found = fuse(
-            self._hits(query, video_ids),
-            asdict(params.weights),
-            rrf_k=params.rrf_k,
-            reach=Reach(merge_gap_s=params.merge_gap_s, moment_length_s=params.moment_length_s),
-        )
-        return self._moments(found[: limit or params.limit])
+        reach = Reach(merge_gap_s=params.merge_gap_s, moment_length_s=params.moment_length_s)
+        with reading(self.workspace.store_uri):
+            hits = self._hits(query, video_ids)
+            found = fuse(hits, asdict(params.weights), rrf_k=params.rrf_k, reach=reach)
+            return self._moments(found[: limit or params.limit])
 
     def ask(
         self, question: str, *, videos: Sequence[str] | None = None, answerer: Answerer | None = None
@@ -135,7 +138,7 @@ class Library:
 
     @property
     def _reads_screens(self) -> bool:
-        return self.workspace.params.materialize.ocr.name != "none"
+        return self.manifest.params.ocr.name != "none"
 
     def _moments(self, found: Sequence[Found]) -> list[Moment]:
         """Found moments with their words and labels, for all of them in one query a table."""
@@ -163,13 +166,14 @@ class Library:
             return wanted
         if (name := Path(wanted).name) in by_name:
             return by_name[name]
-        if Path(wanted).is_file() and (video_id := content_id(Path(wanted))) in self._videos:
-            return video_id
+        with suppress(OSError, ValueError):  # not every text is a path
+            if Path(wanted).is_file() and (video_id := content_id(Path(wanted))) in self._videos:
+                return video_id
         if reason := self.manifest.failed.get(name):
             raise UsageError(f"{wanted!r} could not be read: {reason}")
         near = difflib.get_close_matches(name, by_name, n=3, cutoff=0.5)
         hint = f"; did you mean {', '.join(near)}?" if near else "; `mgv videos` lists them"
-        raise UsageError(f"{wanted!r} is not in the library{hint}")
+        raise UsageError(f"{wanted[:100]!r} is not in the library{hint}")
 
 
 def _likeliest(frames: Sequence[dict[str, Any]]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mgv.errors import MgvError
+from mgv.errors import MgvError, UsageError
 
 if TYPE_CHECKING:
     from mgv.api import Library
@@ -82,16 +83,20 @@ def init(
 
 @app.command()
 def ingest(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Video files, or folders of them.")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Video files, or folders of them.")],
     library: LibraryDir = HERE,
     as_json: Json = False,
 ) -> None:
     """Take videos in, each once by content, and version them with DVC."""
     from mgv.library import ingest as library_ingest
 
+    if not all(paths):
+        raise UsageError("an empty path; say `.` to take in the folder you are in")
     workspace = _workspace(library)
     with _steps("ingest") as step:
-        results = library_ingest.ingest(workspace, paths, lambda result: step(_ingest_line(result)))
+        results = library_ingest.ingest(
+            workspace, map(Path, paths), lambda result: step(_ingest_line(result))
+        )
     rejected = [result for result in results if result.outcome == "rejected"]
     counts = _counts([result.outcome for result in results])
     _show(as_json, {"files": [asdict(result) for result in results]}, f"{counts}\nnext: mgv materialize")
@@ -283,7 +288,7 @@ def import_checkpoint(
     ] = None,
     connector: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="minigpt_v2 tells it from minigpt4_video: same tensors."),
+        typer.Option(metavar="NAME", help="Say minigpt_v2 for its .pth, else it is read as minigpt4_video."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -320,17 +325,20 @@ def main() -> None:
     logging.basicConfig(level=logging.ERROR, format="mgv: %(message)s", stream=sys.stderr)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    signal.signal(signal.SIGINT, _stop)
     try:
         app()
     except MgvError as error:
         print(f"mgv: {_printable(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of our output went away
-        sys.exit(0)
-    except KeyboardInterrupt:
-        print("mgv: stopped; what was finished is kept", file=sys.stderr)
-        sys.exit(130)
+
+
+class _Stopped(MgvError):
+    exit_code = 130
+
+
+def _stop(*_: object) -> None:
+    raise _Stopped("stopped; what was finished is kept")
 
 
 _QUIET = {
@@ -355,10 +363,13 @@ def _library(start: Path) -> Library:
 
 
 def _show(as_json: bool, value: Any, text: str) -> None:
-    if as_json:
-        print(json.dumps(value, ensure_ascii=False, indent=1))
-    elif text:
-        print(text)
+    ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+    shown = json.dumps(value, ensure_ascii=ascii_only, indent=1) if as_json else text
+    try:
+        if shown:
+            print(shown, flush=True)
+    except BrokenPipeError:  # its reader went away
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _moments_json(moments: Sequence[Moment]) -> list[dict[str, Any]]:

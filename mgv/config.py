@@ -45,14 +45,14 @@ class MaterializeParams:
     store: str = "data/library"
     """Where LanceDB keeps the tables: a folder (relative to the workspace) or an object-store URI."""
     reader: Literal["auto", "decord", "pyav"] = "auto"
-    frame_interval_s: float = Field(default=1.0, gt=0)
+    frame_interval_s: float = Field(default=1.0, ge=0.01)
     """A frame is taken in the middle of every such interval."""
     frame_size_px: int = Field(default=288, ge=32)
     """Frames are decoded with this short side; the frame embedder resizes further."""
     batch_size: int = Field(default=32, ge=1)
     thumbnail_px: int = Field(default=160, ge=16)
     """Long side of the stored JPEG."""
-    segment_length_s: float = Field(default=6.0, gt=0)
+    segment_length_s: float = Field(default=6.0, ge=0.1)
     """Cues are joined into segments up to this length; a longer cue is cut at its words."""
     index_min_rows: int = Field(default=20_000, ge=256)
     """From this many rows on, vectors get an approximate index; below it search is flat and exact."""

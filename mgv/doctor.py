@@ -92,8 +92,8 @@ def _device() -> Check:
     from mgv.encoders.devices import choose_device
 
     device = choose_device("auto")
-    advice = "nothing to do: the starter parts are made for it; larger models want a GPU"
-    return _check("device", device != "cpu", device, advice, optional=True)
+    found = "cpu (larger models want a GPU)" if device == "cpu" else device
+    return _check("device", True, found, "")
 
 
 def _workspace(start: Path) -> Iterator[Check]:

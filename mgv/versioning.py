@@ -49,12 +49,12 @@ def init_repository(root: Path) -> None:
         (root / ".dvc" / "config").write_text(_SETTINGS, encoding="utf-8")
 
 
-def commit_all(root: Path, message: str) -> None:
-    """Commit everything in root that git does not ignore, under the person's own name if git knows it."""
+def commit(root: Path, names: list[str], message: str) -> None:
+    """Commit these files of root and no others, under the person's own name if git knows it."""
     named = subprocess.run(["git", "config", "user.email"], cwd=root, capture_output=True, check=False)
     identity = [] if named.stdout.strip() else ["-c", "user.name=mgv", "-c", "user.email=mgv@localhost"]
-    _run(["git", "add", "--all"], root)
-    _run(["git", *identity, "commit", "--quiet", "--message", message], root)
+    _run(["git", "add", "--", *names], root)
+    _run(["git", *identity, "commit", "--quiet", "--message", message, "--", *names], root)
 
 
 def track(root: Path, path: Path) -> None:

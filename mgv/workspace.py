@@ -74,6 +74,8 @@ class Workspace:
 def find_workspace(start: Path) -> Workspace:
     """The workspace at start or at the nearest folder above it. Raises WorkspaceError when there is none."""
     start = start.expanduser().absolute()
+    if start.exists() and not start.is_dir():
+        raise WorkspaceError(f"{start}: is a file; name the workspace's folder")
     if not start.is_dir():
         raise WorkspaceError(f"{start}: no such folder; make a workspace with `mgv init {start}`")
     for folder in (start, *start.parents):
@@ -100,7 +102,8 @@ def init_workspace(root: Path) -> Workspace:
         (root / ".gitignore").write_text(_GITIGNORE, encoding="utf-8")
     (root / "data" / "videos").mkdir(parents=True, exist_ok=True)
     if fresh:
-        versioning.commit_all(root, "Make an mgv workspace")
+        own = ("params.yaml", "dvc.yaml", ".gitignore", ".dvc/config", ".dvc/.gitignore", ".dvcignore")
+        versioning.commit(root, [name for name in own if (root / name).exists()], "Make an mgv workspace")
     return find_workspace(root)
 
 
@@ -116,7 +119,7 @@ def write_json(path: Path, value: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with beside.open("w", encoding="utf-8") as out:
-            json.dump(value, out, indent=1, ensure_ascii=False)
+            json.dump(value, out, indent=1)  # escaped: a file name need not be valid UTF-8
             out.write("\n")
             out.flush()
             os.fsync(out.fileno())

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from mgv.answer import answer, cite, describe, grounded
+from mgv.answer import answer, cite, grounded
 from mgv.records import Moment, clock
 
 
@@ -74,10 +74,11 @@ def test_no_moments_give_no_answer_and_ask_nobody():
         ("The cat eats tuna.", False),  # cat, eats of cat, eats, tuna: two thirds
         ("What does the cat eat?", False),  # says only what was asked
         ("90 grams of coffee.", False),  # a number that nobody said
+        ('a.mp4 at 1:01-2:05. Words: "The cat eats salmon.', False),  # the prompt again
     ],
 )
 def test_an_answer_stands_on_the_words_of_the_evidence(written: str, stands: bool):
-    evidence = " ".join(describe(m) for m in MOMENTS)
+    evidence = " ".join(m.text for m in MOMENTS)
     assert grounded(written, "what does the cat eat?", evidence) is stands
 
 

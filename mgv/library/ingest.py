@@ -89,14 +89,14 @@ def remove(workspace: Workspace, names: Iterable[str]) -> list[str]:
     """Take videos (and their subtitles) out of data/videos; older versions stay in DVC. Their file names."""
     with workspace.writing():
         shelf = _open_shelf(workspace)
-        wanted = list(names)
+        wanted = list(dict.fromkeys(names))
         if unknown := [name for name in wanted if name not in shelf.by_name]:
             raise UsageError(
                 f"no such video in the library: {', '.join(map(repr, unknown))} (see `mgv videos`)"
             )
         for name in wanted:
-            _drop_sidecar(shelf.folder / name)
             (shelf.folder / name).unlink()
+            _drop_sidecar(shelf.folder / name)
             del shelf.by_name[name]
         _track(workspace, shelf)
     return wanted
@@ -154,7 +154,7 @@ def _take(shelf: _Shelf, source: Path) -> IngestResult:
         assert result.name is not None
         return _take_sidecar(shelf, source, result)
     except MediaError as error:
-        return _reject(source, str(error))
+        return _reject(source, str(error).removeprefix(f"{source}: "))
     except OSError as error:
         return _reject(source, error.strerror or str(error))
 
@@ -274,8 +274,13 @@ def _open_shelf(workspace: Workspace) -> _Shelf:
         folder.mkdir(parents=True, exist_ok=True)
         for leftover in folder.glob(f"{_INCOMING}*"):  # of an ingest that was killed
             leftover.unlink()
+        broken = [path.name for path in folder.iterdir() if path.is_symlink() and not path.exists()]
     except OSError as error:
         raise WorkspaceError(f"{folder}: cannot be written: {error.strerror}") from error
+    if broken:
+        raise WorkspaceError(
+            f"{folder}: {broken[0]!r} is a link to nothing, which DVC cannot track; delete it"
+        )
     return _Shelf(folder=folder, by_name={f.name: f for f in stored_files(workspace)})
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from mgv.config import MaterializeParams
 from mgv.errors import WorkspaceError
 from mgv.workspace import write_json
 
 FORMAT = 1
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Item:
     """A video of the library, with the keys of what was computed of it."""
 
@@ -22,7 +26,7 @@ class Item:
     segments_key: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """A finished run of materialise."""
 
@@ -35,6 +39,8 @@ class Manifest:
     """Digest of the content: equal for equal libraries, however they were made."""
     parts: dict[str, str]
     """Revision of every part that made it."""
+    params: MaterializeParams
+    """What it was made with: a search asks it with the same parts, whatever params.yaml says by now."""
     num_frames: int
     num_segments: int
     duration_s: float
@@ -53,12 +59,14 @@ def read_manifest(path: Path) -> Manifest | None:
     """The manifest; None when there is none yet. Raises WorkspaceError when it cannot be understood."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        if raw.pop("format") != FORMAT:
+        if not isinstance(raw, dict) or raw.pop("format", None) != FORMAT:
             raise ValueError(f"its format is not {FORMAT}")
-        return Manifest(**{**raw, "items": tuple(Item(**item) for item in raw["items"])})
+        return TypeAdapter(Manifest).validate_python(raw)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WorkspaceError(
-            f"{path}: not a library manifest ({error}); run `mgv materialize --rebuild`"
-        ) from error
+    except ValidationError as error:
+        fault = error.errors()[0]
+        reason = f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+    except (OSError, ValueError) as error:
+        reason = str(error)
+    raise WorkspaceError(f"{path}: not a library manifest ({reason}); run `mgv materialize --rebuild`")

@@ -85,11 +85,11 @@ class Materialization:
     """A run: its plan, its computing, and the one writer. Made by `materializing`."""
 
     def __init__(self, workspace: Workspace, parts: Parts, rebuild: bool) -> None:
-        from mgv.library.store import Store
+        from mgv.library.store import open_store
 
         self._workspace, self._parts, self._params = workspace, parts, workspace.params.materialize
         self._wanted = {wanted.video_id: wanted for wanted in want(workspace)}
-        self._store = Store(workspace.store_uri)
+        self._store = open_store(workspace.store_uri, anew_if_broken=rebuild)
         self._rebuild = rebuild
         self._computed: list[str] = []
 
@@ -148,6 +148,7 @@ class Materialization:
             versions=versions,
             digest=digest,
             parts=part_revisions(self._params),
+            params=self._params,
             num_frames=sum(row["num_frames"] for row in videos),
             num_segments=sum(row["num_segments"] for row in videos),
             duration_s=round(sum(row["duration_s"] for row in videos), 3),

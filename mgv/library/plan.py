@@ -50,12 +50,20 @@ def up_to_date(workspace: Workspace) -> Manifest | None:
     manifest = read_manifest(workspace.manifest)
     if manifest is None or manifest.store != workspace.params.materialize.store:
         return None
-    if "://" not in workspace.store_uri and not Path(workspace.store_uri, "videos.lance").is_dir():
+    if "://" not in workspace.store_uri and not _has_versions(Path(workspace.store_uri), manifest.versions):
         return None
     items = sorted((_item(wanted) for wanted in want(workspace)), key=lambda item: item.name)
     if items != sorted(manifest.items, key=lambda item: item.name):
         return None
     return manifest
+
+
+def _has_versions(store: Path, versions: dict[str, int]) -> bool:
+    """Whether a local store has these versions of its tables (Lance names a version's file from the top down)."""
+    return all(
+        Path(store, f"{name}.lance", "_versions", f"{2**64 - 1 - version}.manifest").exists()
+        for name, version in versions.items()
+    )
 
 
 def want(workspace: Workspace) -> list[Wanted]:

@@ -6,8 +6,11 @@ Only this module and search.py talk to LanceDB. Filters are expressions, never t
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import lancedb
@@ -21,6 +24,8 @@ from mgv.library.schema import VIDEOS, frames_schema, segments_schema
 logger = logging.getLogger(__name__)
 
 TABLES = ("videos", "frames", "segments")
+LANCE_ERRORS = (ValueError, KeyError, OSError, RuntimeError)
+"""What LanceDB raises when files are missing or damaged."""
 _KEEP = timedelta(days=365_000)
 """optimize() prunes old versions and fails on tagged ones (LanceDB 0.40); pruning is left to retention."""
 
@@ -111,6 +116,37 @@ class Store:
                 table.tags.create(tag, table.version)
 
 
+def open_store(uri: str, *, anew_if_broken: bool = False) -> Store:
+    """The store, for writing. One that cannot be read is moved aside and begun anew, or raises WorkspaceError."""
+    try:
+        store = Store(uri)
+        store.read_videos()
+        return store
+    except LANCE_ERRORS as error:
+        if not anew_if_broken or "://" in uri:
+            raise broken(uri, error) from error
+        aside = Path(f"{uri}.broken")
+        shutil.rmtree(aside, ignore_errors=True)
+        Path(uri).rename(aside)
+        logger.warning("%s could not be read and was moved to %s", uri, aside.name)
+        return Store(uri)
+
+
+def broken(uri: str, error: Exception) -> WorkspaceError:
+    """What to say when LanceDB cannot read its own files."""
+    first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+    return WorkspaceError(f"{uri}: the tables cannot be read ({first}); run `mgv materialize --rebuild`")
+
+
+@contextmanager
+def reading(uri: str) -> Iterator[None]:
+    """Around reads: files that LanceDB cannot read raise WorkspaceError with what to do."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise broken(uri, error) from error
+
+
 def has_vector_index(table: Any) -> bool:
     """Whether a table's vectors have an approximate index."""
     return any("vector" in index.columns for index in table.list_indices())
@@ -124,7 +160,7 @@ def open_for_reading(uri: str, versions: Mapping[str, int]) -> dict[str, Any]:
         try:
             table = db.open_table(name)
             table.checkout(versions[name])
-        except (ValueError, KeyError, OSError, RuntimeError) as error:
+        except LANCE_ERRORS as error:
             raise WorkspaceError(
                 f"{uri}: table {name!r} is not there at version {versions.get(name)}; run `mgv materialize --rebuild`"
             ) from error

@@ -8,6 +8,8 @@ from mgv.records import Cue, Segment
 
 MAX_GAP_S = 2.0
 """A silence this long ends a segment."""
+MAX_CHARS = 1000
+"""Nobody says more within a segment; a file that claims so is cut here."""
 _SENTENCE_ENDS = (".", "!", "?", "…", "。", "！", "？")
 _CLOSERS = "\"')]}»”’"
 
@@ -25,13 +27,18 @@ def split_segments(cues: Sequence[Cue], length_s: float) -> list[Segment]:
     pieces.sort(key=lambda piece: piece.start_s)  # long cues may overlap
     segments: list[Segment] = []
     window: list[Cue] = []
+    end_s, num_chars = 0.0, 0  # of the window
     for piece in pieces:
-        while window and not _joins(window, piece, length_s):
-            paused = piece.start_s - max(cue.end_s for cue in window) >= MAX_GAP_S
+        while window and not _joins(window[0].start_s, end_s, num_chars, piece, length_s):
+            paused = piece.start_s - end_s >= MAX_GAP_S
             count = len(window) if paused else _best_end(window, length_s)
             segments.append(_join(window[:count]))
             window = window[count:]
+            end_s = max((cue.end_s for cue in window), default=0.0)
+            num_chars = sum(len(cue.text) + 1 for cue in window)
         window.append(piece)
+        end_s = max(end_s, piece.end_s) if len(window) > 1 else piece.end_s
+        num_chars += len(piece.text) + 1
     if window:
         segments.append(_join(window))
     return segments
@@ -61,12 +68,11 @@ def _cut(cue: Cue, length_s: float) -> Iterator[Cue]:
             here = stop
 
 
-def _joins(window: list[Cue], piece: Cue, length_s: float) -> bool:
-    """Whether a piece may follow a window in one segment."""
-    end_s = max(cue.end_s for cue in window)
-    if piece.start_s - end_s >= MAX_GAP_S:
+def _joins(start_s: float, end_s: float, num_chars: int, piece: Cue, length_s: float) -> bool:
+    """Whether a piece may follow a window of these bounds in one segment."""
+    if piece.start_s - end_s >= MAX_GAP_S or num_chars + len(piece.text) > MAX_CHARS:
         return False
-    return max(end_s, piece.end_s) - window[0].start_s <= length_s * (1 + 1e-9)
+    return max(end_s, piece.end_s) - start_s <= length_s * (1 + 1e-9)
 
 
 def _best_end(window: list[Cue], length_s: float) -> int:
