@@ -87,7 +87,8 @@ def rows_within(
         for video_id, start_s, end_s in spans
     ]
     names = ["video_id", "start_s", "end_s", *columns]
-    query = table.search().where(reduce(or_, inside)).select(names).limit(_MAX_ROWS)
+    among = only_videos({video_id for video_id, *_ in spans})  # what the index on video_id can answer
+    query = table.search().where(among & reduce(or_, inside)).select(names).limit(_MAX_ROWS)
     rows = sorted(query.to_list(), key=lambda row: float(row["start_s"]))
     return [
         [

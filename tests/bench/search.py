@@ -55,7 +55,7 @@ Float32 = NDArray[np.float32]
 
 def run(quick: bool) -> Result:
     """Rows for every size; the figures with a goal are those of the default way at that size."""
-    sizes, num_rounds = ([10_000], 3) if quick else ([10_000, 100_000, 1_000_000], 5)
+    sizes, num_rounds = ([10_000, 100_000], 3) if quick else ([10_000, 100_000, 1_000_000], 5)
     params = MaterializeParams()
     made = Makings.load(Parts(params))
     figures: list[Figure] = []
@@ -277,7 +277,7 @@ def finish(workspace: Workspace, index_min_rows: int) -> None:
     params, versions = workspace.params.materialize, store.versions()
     manifest = Manifest(
         store=params.store, tag=f"bench-{versions['frames']}", versions=versions, digest="", items=(), failed={},
-        parts=part_revisions(params), num_frames=0, num_segments=0, duration_s=0.0,
+        parts=part_revisions(params), params=params, num_frames=0, num_segments=0, duration_s=0.0,
     )  # fmt: skip
     store.tag(manifest.tag)
     write_manifest(workspace.manifest, manifest)
