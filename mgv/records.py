@@ -103,6 +103,39 @@ class Answer:
     moments: tuple[Moment, ...]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Turn:
+    """A question and its answer."""
+
+    question: str
+    answer: str
+    kind: str = ""
+    """What sort of question it is, for scores by sort: `colour`, `narration`."""
+    choices: tuple[str, ...] = ()
+    """All answers that a closed question admits; empty for an open one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """What there is to learn, or to be asked, about one stretch of video or one image."""
+
+    sample_id: str
+    """Unique within a data set, and the same on every run: `SOURCE/KEY`."""
+    media: str
+    """Path of the video or image file; an image inside a tar shard is `SHARD.tar/MEMBER`."""
+    media_id: str
+    """SHA-256 of the video's or image's bytes, hex; empty until prepared."""
+    turns: tuple[Turn, ...]
+    start_s: float = 0.0
+    end_s: float | None = None
+    """None: to the end; or it is an image."""
+    cues: tuple[Cue, ...] = ()
+    """Subtitles within the stretch, on the video's own clock."""
+    is_dialogue: bool = False
+    """True: a turn builds on those ahead of it. False: each stands alone."""
+    is_image: bool = False
+
+
 def clock(time_s: float) -> str:
     """A time as people write it: 1:05, or 1:02:03 from an hour on."""
     hours, rest = divmod(max(0, int(time_s)), 3600)
