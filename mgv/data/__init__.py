@@ -1,0 +1,1 @@
+"""Data: annotation formats to samples, the starter data set, cached features, batches."""
