@@ -16,6 +16,7 @@ import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import cos, pi, sin
 from pathlib import Path
 from typing import Any
@@ -225,7 +226,7 @@ def _order(dice: random.Random, main: Pair, split: str) -> tuple[Thing, ...]:
             radius=dice.uniform(0.15, 0.2),
             span_s=span_s,
         )
-        for (colour, shape), span_s in zip(pairs, zip(BORDERS_S, BORDERS_S[1:], strict=False), strict=True)
+        for (colour, shape), span_s in zip(pairs, pairwise(BORDERS_S), strict=True)
     )
 
 
@@ -346,7 +347,9 @@ def _watch(scene: Scene, dice: random.Random) -> list[Turn]:
 
 def _listen(scene: Scene) -> list[Turn]:
     """What only the narrator says."""
-    return [_closed("narration", FACTS[kind][0], value, FACTS[kind][1]) for kind, value in scene.facts.items()]
+    return [
+        _closed("narration", FACTS[kind][0], value, FACTS[kind][1]) for kind, value in scene.facts.items()
+    ]
 
 
 def _closed(kind: str, question: str, answer: str, choices: Sequence[str]) -> Turn:
