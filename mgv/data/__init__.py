@@ -1,0 +1,1 @@
+"""Data: annotation formats → samples, split by content, ready to train on."""
