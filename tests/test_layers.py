@@ -13,6 +13,7 @@ LAYERS = [
     "starter encoders",
     "model",
     "library",
+    "data",
     "retrieve",
     "answer answerers",
     "api",
