@@ -193,7 +193,6 @@ class StageParams:
     """None: gradients are not clipped, as published."""
     connector: Literal["full", "frozen"] = "full"
     language_model: Literal["lora", "full", "frozen"] = "lora"
-    vision_encoder: Literal["frozen", "lora", "full"] = "frozen"
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)

@@ -66,9 +66,7 @@ class Eye:
         """The same for several, with one read of the cache."""
         keys = [self.key(sample) for sample in samples]
         found = self.cache.read(keys) if self.cache else {}
-        return [
-            found.get(key) or self._encode(sample) for key, sample in zip(keys, samples, strict=True)
-        ]
+        return [found.get(key) or self._encode(sample) for key, sample in zip(keys, samples, strict=True)]
 
     def keep(self, samples: Iterable[Sample], progress: Callable[[int], None] | None = None) -> int:
         """Encode and keep what is not there yet, up to the cache's bound; how many were encoded."""
@@ -107,7 +105,9 @@ def read_sample(sample: Sample, processor: Processor) -> tuple[NDArray[np.uint8]
     start_s = max(sample.start_s, video.start_s)
     end_s = min(sample.end_s, video.end_s) if sample.end_s is not None else video.end_s
     times_s = processor.sample_times(start_s, end_s, video.frame_rate)
-    batches = list(read_frames(video_path := Path(sample.media), times_s, size_px=processor.config.image_size_px))
+    batches = list(
+        read_frames(video_path := Path(sample.media), times_s, size_px=processor.config.image_size_px)
+    )
     assert batches, video_path
     frames = np.concatenate([batch.frames for batch in batches])
     return frames, tuple(times_s[: len(frames)])
@@ -136,7 +136,7 @@ class FeatureCache:
     @property
     def is_full(self) -> bool:
         """Whether its bound is reached; what is not kept is encoded each time."""
-        return self.num_bytes >= self._max_bytes
+        return bool(self.num_bytes >= self._max_bytes)
 
     def read(self, keys: Sequence[str]) -> dict[str, Look]:
         """Those of the keys that are kept."""

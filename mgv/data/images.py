@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP")
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 """Pillow tries no others: some of its readers run other programs."""
 MAX_PIXELS = 64 * 10**6
 """A larger picture is refused ahead of decoding: a small file may unpack to any size."""
@@ -114,7 +114,9 @@ def tar_members(path: Path) -> Iterator[TarMember | TarFault]:
                 data_end = member.offset_data + (member.size if member.isreg() else 0)
                 end = -(-data_end // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
                 if data_end > size_bytes:
-                    yield TarFault(member.name, f"cut short: {size_bytes - member.offset_data} of {member.size} bytes")
+                    yield TarFault(
+                        member.name, f"cut short: {size_bytes - member.offset_data} of {member.size} bytes"
+                    )
                     return
                 if member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse():
                     yield TarMember(str(PurePosixPath(member.name)), member.offset_data, member.size)
@@ -130,7 +132,9 @@ def tar_members(path: Path) -> Iterator[TarMember | TarFault]:
 def _tar_index(path: Path, size_bytes: int, modified_ns: int) -> dict[str, tuple[int, int]]:
     """Where each member of a shard lies, by name; size and time are there to read a changed shard anew."""
     return {
-        found.name: (found.offset, found.size_bytes) for found in tar_members(path) if isinstance(found, TarMember)
+        found.name: (found.offset, found.size_bytes)
+        for found in tar_members(path)
+        if isinstance(found, TarMember)
     }
 
 
@@ -167,6 +171,19 @@ def _decoded(media: str | Path, decode: Any) -> Any:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise MediaError(f"{media}: too many pixels, expected at most {MAX_PIXELS:,}") from error
-    except (OSError, ValueError, SyntaxError, KeyError, IndexError, TypeError, EOFError, MemoryError) as error:
-        reason = "no picture of a known kind" if isinstance(error, Image.UnidentifiedImageError) else str(error)
-        raise MediaError(f"{media}: cannot be read as an image ({reason}); expected JPEG, PNG or WebP") from error
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        KeyError,
+        IndexError,
+        TypeError,
+        EOFError,
+        MemoryError,
+    ) as error:
+        reason = (
+            "no picture of a known kind" if isinstance(error, Image.UnidentifiedImageError) else str(error)
+        )
+        raise MediaError(
+            f"{media}: cannot be read as an image ({reason}); expected JPEG, PNG or WebP"
+        ) from error
