@@ -167,6 +167,9 @@ class ModelParams:
     lora: LoraParams = Field(default_factory=LoraParams)
     num_frames: int | None = Field(default=4, ge=1)
     """Frames of a video; None: as many as published (45, with Mistral 90)."""
+    chat: str | None = "plain"
+    """How the language model is spoken to: `plain` (a line each, fewest tokens), `tokenizer` (its own template) or a
+    published chat's name; None: as published."""
     mode: Literal["corrected", "upstream"] = "corrected"
     """How prompts are written; `upstream` is the published training, quirks and all."""
 

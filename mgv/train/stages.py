@@ -158,7 +158,9 @@ def new_model(params: ModelParams, device: str = "auto") -> tuple[VideoLLM, Proc
         quantization=params.language_model.quantization,
         device=device,
     )
-    processor = build_processor(model, tokenizer, mode=params.mode, num_frames=params.num_frames)
+    processor = build_processor(
+        model, tokenizer, mode=params.mode, chat=params.chat, num_frames=params.num_frames
+    )
     return model, processor
 
 
