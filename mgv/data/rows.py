@@ -116,10 +116,14 @@ def _list_rows(path: Path) -> Iterator[tuple[str, Any]]:
             except RecursionError as error:
                 raise DataError(f"{path}, line {line}: nested too deeply") from error
             except ValueError as error:
-                more = file.read(max(_BLOCK, len(text) - at))  # doubling: an item is tried a few times at most
+                more = file.read(
+                    max(_BLOCK, len(text) - at)
+                )  # doubling: an item is tried a few times at most
                 if not more or len(text) - at > MAX_ROW_BYTES:
                     reason = getattr(error, "msg", error)
-                    raise DataError(f"{path}, line {line}: the list is broken from here on ({reason})") from error
+                    raise DataError(
+                        f"{path}, line {line}: the list is broken from here on ({reason})"
+                    ) from error
                 text, at = text[at:] + more, 0
                 continue
             yield f"line {line}", value

@@ -36,7 +36,9 @@ class RowError(DataError):
 def sample_to_json(sample: Sample) -> str:
     """A sample as one line of JSON without its line end; keys at their defaults are left out."""
     row: dict[str, Any] = {
-        name: value for name, value in asdict(sample).items() if name == "start_s" or value not in ("", (), None)
+        name: value
+        for name, value in asdict(sample).items()
+        if name == "start_s" or value not in ("", (), None)
     }
     row["turns"] = [{k: v for k, v in asdict(turn).items() if v != "" and v != ()} for turn in sample.turns]
     for name in ("is_dialogue", "is_image"):
