@@ -184,9 +184,7 @@ def _decoded(media: str | Path, decode: Any) -> Any:
         EOFError,
         MemoryError,
     ) as error:
-        reason = (
-            "no picture of a known kind" if isinstance(error, UnidentifiedImageError) else str(error)
-        )
+        reason = "no picture of a known kind" if isinstance(error, UnidentifiedImageError) else str(error)
         raise MediaError(
             f"{media}: cannot be read as an image ({reason}); expected JPEG, PNG or WebP"
         ) from error

@@ -79,8 +79,7 @@ class Preparation:
         source = self._sources[label]
         with _Parts(self.parts_dir / label) as out:
             if source.name == "scenes":
-                self._make_scenes(source, out, partial(progress, label))
-                num_rows, bad_rows = out.num_samples, []
+                num_rows, bad_rows = self._make_scenes(source, out, partial(progress, label))
             else:
                 num_rows, bad_rows = self._read(source, label, out, partial(progress, label))
         progress(label, out.num_samples, out.num_samples)
@@ -127,8 +126,10 @@ class Preparation:
         faults.check(num_rows)
         return num_rows, bad_rows
 
-    def _make_scenes(self, source: SourceParams, out: _Parts, progress: Callable[[int, int], None]) -> None:
-        """Make the starter data set and write its samples."""
+    def _make_scenes(
+        self, source: SourceParams, out: _Parts, progress: Callable[[int, int], None]
+    ) -> tuple[int, list[BadRow]]:
+        """Make the starter data set and write its samples; how many it has, and no bad rows."""
         from mgv.data.scenes import make_scenes
 
         scenes = make_scenes(
@@ -139,6 +140,7 @@ class Preparation:
                 sample = replace(sample, media=self._shown(sample.media))
                 self._declare(sample, split)
                 out.write(stage, split, sample)
+        return out.num_samples, []
 
     def _sample_or_bad(self, row: SampleRow | BadRow, source: SourceParams, ids: set[str]) -> Sample | BadRow:
         if isinstance(row, SampleRow):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,6 +86,13 @@ class PrepareReport:
     def bad_rows(self) -> tuple[BadRow, ...]:
         """All rows with something wrong, in the order of the sources."""
         return tuple(row for source in self.sources for row in source.faults)
+
+    def tallies(self) -> Iterator[tuple[tuple[str, str], Tally]]:
+        """The sums of each stage and split that has any samples, in order."""
+        for stage in STAGES:
+            for split in SPLITS:
+                if (tally := self.tally(stage, split)).counts["samples"]:
+                    yield (stage, split), tally
 
     def tally(self, stage: str | None = None, split: str | None = None) -> Tally:
         """The sums over all sources, of one stage or split if named."""

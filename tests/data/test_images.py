@@ -16,7 +16,9 @@ from mgv.data.images import TarFault, TarMember, check_image, read_image, read_m
 from mgv.errors import MediaError
 
 
-def jpeg(colour: tuple[int, int, int] = (250, 10, 10), size: tuple[int, int] = (40, 30), **options: object) -> bytes:
+def jpeg(
+    colour: tuple[int, int, int] = (250, 10, 10), size: tuple[int, int] = (40, 30), **options: object
+) -> bytes:
     out = io.BytesIO()
     Image.new("RGB", size, colour).save(out, "JPEG", quality=95, **options)
     return out.getvalue()
@@ -81,7 +83,9 @@ def test_a_picture_that_would_unpack_to_gigabytes_is_refused_unread(tmp_path: Pa
 
 
 def test_a_format_that_runs_programs_is_not_opened(tmp_path: Path):
-    (tmp_path / "x.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
+    (tmp_path / "x.jpg").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
+    )
     with pytest.raises(MediaError, match="no picture of a known kind"):
         read_image(tmp_path / "x.jpg")
 

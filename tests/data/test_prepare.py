@@ -51,14 +51,20 @@ def files(workspace: Workspace) -> dict[str, bytes]:
 def samples(workspace: Workspace, stage: str = "instruct") -> dict[str, Sample]:
     """What was prepared for a stage, by id."""
     folder = workspace.root / "data" / "prepare" / stage
-    return {s.sample_id: s for split in ("train", "validation", "test") for s in SampleFile(folder / f"{split}.jsonl")}
+    return {
+        s.sample_id: s
+        for split in ("train", "validation", "test")
+        for s in SampleFile(folder / f"{split}.jsonl")
+    }
 
 
 def splits(workspace: Workspace, stage: str = "instruct") -> dict[str, str]:
     """The split of each sample, by id."""
     folder = workspace.root / "data" / "prepare" / stage
     return {
-        s.sample_id: split for split in ("train", "validation", "test") for s in SampleFile(folder / f"{split}.jsonl")
+        s.sample_id: split
+        for split in ("train", "validation", "test")
+        for s in SampleFile(folder / f"{split}.jsonl")
     }
 
 
@@ -94,7 +100,9 @@ def test_a_sample_learns_what_its_media_is(workspace: Workspace, clips: Path):
     assert (image.is_image, image.end_s, image.cues) == (True, None, ())
 
 
-def test_what_the_library_knows_is_taken_from_it_under_any_name(workspace: Workspace, clips: Path, tmp_path: Path):
+def test_what_the_library_knows_is_taken_from_it_under_any_name(
+    workspace: Workspace, clips: Path, tmp_path: Path
+):
     talk = make_video(tmp_path / "talk.mp4", num_frames=75, num_audio=1)
     talk.with_suffix(".vtt").write_text(VTT)
     ingest(workspace, [talk])
@@ -104,10 +112,11 @@ def test_what_the_library_knows_is_taken_from_it_under_any_name(workspace: Works
     (workspace.root / "subs" / "talk.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nFrom the folder.\n")
     own = [{"start_s": 0, "end_s": 1, "text": "Own."}]
     annotations = annotate(workspace, {"media": "other name.mp4"}, {"media": "other name.mp4", "cues": own})
-    in_library = {"annotations": annotate(workspace, {"media": "talk.mp4"}, name="lib.jsonl"), "media": "data/videos"}
-    workspace = use(
-        workspace, {"annotations": annotations}, in_library, in_library | {"subtitles": "subs"}
-    )
+    in_library = {
+        "annotations": annotate(workspace, {"media": "talk.mp4"}, name="lib.jsonl"),
+        "media": "data/videos",
+    }
+    workspace = use(workspace, {"annotations": annotations}, in_library, in_library | {"subtitles": "subs"})
 
     prepare(workspace)  # there is no library yet
     assert [cue.text for cue in samples(workspace)["samples/1"].cues] == ["The file beside it."]
@@ -152,7 +161,9 @@ def test_what_a_row_says_wrongly_of_its_media_is_a_bad_row(workspace: Workspace,
         "line 7: the sample_id 'samples/same' is taken by a row before it",
         "line 8: '../mine.jsonl' leads out of the media folder",
     ]
-    assert [reason.startswith(f"mine.jsonl, {e}") for reason, e in zip(reasons, expected, strict=True)] == [True] * 7
+    assert [reason.startswith(f"mine.jsonl, {e}") for reason, e in zip(reasons, expected, strict=True)] == [
+        True
+    ] * 7
     assert samples(workspace)["samples/9"].end_s == 1.0
     shown = json.loads(files(workspace)["report.json"])
     assert (shown["bad_rows"], shown["first_bad_rows"]) == (7, reasons)
@@ -173,11 +184,16 @@ def test_too_many_bad_rows_stop_the_run_and_leave_the_last_result(workspace: Wor
     )
     assert files(workspace) == before
     assert not (workspace.root / "data" / ".prepare").exists()
-    assert prepare(use(workspace, {"annotations": "mine.jsonl"}, max_bad_share=0.02)).tally().counts["samples"] == 50
+    assert (
+        prepare(use(workspace, {"annotations": "mine.jsonl"}, max_bad_share=0.02)).tally().counts["samples"]
+        == 50
+    )
 
 
 def test_a_long_file_of_bad_rows_stops_once_a_hundred_were_seen(workspace: Workspace, clips: Path):
-    annotations = annotate(workspace, {"media": "x.mp4"}, *[{"media": "short.mp4"}] * 98, *[{"media": "x.mp4"}] * 900)
+    annotations = annotate(
+        workspace, {"media": "x.mp4"}, *[{"media": "short.mp4"}] * 98, *[{"media": "x.mp4"}] * 900
+    )
     with pytest.raises(DataError, match="2 of 100 rows are bad"):
         prepare(use(workspace, {"annotations": annotations}))
 
@@ -196,7 +212,9 @@ def test_the_same_content_is_in_one_split_under_any_name_and_in_any_source(works
     prepare(workspace)
     drawn = splits(workspace)
     assert set(drawn.values()) == {"train", "validation", "test"}
-    assert {f"samples-2/{n}": drawn[f"samples/{n}"] for n in range(1, 41)} == splits(workspace, "pretrain_video")
+    assert {f"samples-2/{n}": drawn[f"samples/{n}"] for n in range(1, 41)} == splits(
+        workspace, "pretrain_video"
+    )
     prepare(use(workspace, *sources, validation_share=0.3, test_share=0.2, seed=1))
     assert splits(workspace) != drawn
 
@@ -252,7 +270,14 @@ def test_images_of_shards_are_prepared_and_a_damaged_one_is_named(workspace: Wor
     cut = jpeg(size=(300, 300))[:-200]
     make_tar(
         clips / "0.tar",
-        {"a.jpg": jpeg(), "a.txt": b"A square.", "b.jpg": cut, "b.txt": b"B.", "c.jpg": jpeg((0, 0, 9)), "c.txt": b"C."},
+        {
+            "a.jpg": jpeg(),
+            "a.txt": b"A square.",
+            "b.jpg": cut,
+            "b.txt": b"B.",
+            "c.jpg": jpeg((0, 0, 9)),
+            "c.txt": b"C.",
+        },
     )
     workspace = use(workspace, {"name": "webdataset", "annotations": "clips/0.tar"}, max_bad_share=0.4)
     report = prepare(workspace)
@@ -268,7 +293,11 @@ def test_images_of_shards_are_prepared_and_a_damaged_one_is_named(workspace: Wor
 def test_the_report_counts_by_source_stage_and_split(workspace: Workspace, clips: Path):
     (clips / "long.vtt").write_text(VTT)
     turns = [TURN | {"kind": "colour"}, {"question": "why?", "answer": "x y z"}]
-    rows = [{"media": "long.mp4", "turns": turns, "is_dialogue": True}, {"media": "cat.jpg"}, {"media": "short.mp4"}]
+    rows = [
+        {"media": "long.mp4", "turns": turns, "is_dialogue": True},
+        {"media": "cat.jpg"},
+        {"media": "short.mp4"},
+    ]
     workspace = use(
         workspace, {"annotations": annotate(workspace, *rows), "stage": "pretrain_video", "split": "test"}
     )
@@ -280,7 +309,15 @@ def test_the_report_counts_by_source_stage_and_split(workspace: Workspace, clips
         "samples": 3, "turns": 4, "words": 9, "subtitle_words": 3, "images": 1, "dialogues": 1,
         "hours": round(5 / 3600, 4),
     }  # fmt: skip
-    nothing = {"samples": 0, "turns": 0, "words": 0, "subtitle_words": 0, "images": 0, "dialogues": 0, "hours": 0}
+    nothing = {
+        "samples": 0,
+        "turns": 0,
+        "words": 0,
+        "subtitle_words": 0,
+        "images": 0,
+        "dialogues": 0,
+        "hours": 0,
+    }
     assert {key: shown[key] for key in numbers} == numbers
     assert shown["stages"]["pretrain_video"] == {"train": nothing, "validation": nothing, "test": numbers}
     assert shown["stages"]["instruct"] == {"train": nothing, "validation": nothing, "test": nothing}
@@ -298,7 +335,9 @@ def test_a_limit_takes_the_first_samples(workspace: Workspace, clips: Path):
     assert set(samples(workspace)) == {"samples/2", "samples/3"}
 
 
-def tiny_scenes(folder: Path, *, num_videos: int, seed: int, progress: Any = None) -> Iterator[tuple[str, str, Sample]]:
+def tiny_scenes(
+    folder: Path, *, num_videos: int, seed: int, progress: Any = None
+) -> Iterator[tuple[str, str, Sample]]:
     """In the manner of mgv.data.scenes.make_scenes."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(num_videos):
@@ -340,7 +379,9 @@ def test_scenes_go_to_the_stages_and_splits_that_they_say(workspace: Workspace, 
 
 def test_a_scene_in_two_splits_stops_the_run(workspace: Workspace, scenes: None):
     sources = [{"name": "scenes", "num_videos": 4}, {"name": "scenes", "num_videos": 4, "seed": 1}]
-    with pytest.raises(DataError, match=r"two splits: data/scenes/3\.mp4 in test, data/scenes/2\.mp4 in train"):
+    with pytest.raises(
+        DataError, match=r"two splits: data/scenes/3\.mp4 in test, data/scenes/2\.mp4 in train"
+    ):
         prepare(set_params(workspace.root, prepare={"sources": sources}))
 
 

@@ -24,7 +24,9 @@ FULL = Sample(
     cues=(Cue(start_s=1.0, end_s=2.0, text="Hello."),),
     is_dialogue=True,
 )
-SHORT = Sample(sample_id="", media="x.png", media_id="", turns=(Turn(question="q", answer="a"),), is_image=True)
+SHORT = Sample(
+    sample_id="", media="x.png", media_id="", turns=(Turn(question="q", answer="a"),), is_image=True
+)
 
 
 @pytest.mark.parametrize("sample", [FULL, SHORT])
