@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mgv.data.check import check_annotations
 from mgv.workspace import Workspace
 from tests.conftest import set_params
 from tests.data.test_images import jpeg
@@ -97,3 +98,24 @@ def test_prepare_as_a_program(workspace: Workspace, mine: Path):
     failed = mgv("prepare", cwd=workspace.root)
     assert failed.returncode == 8
     assert "1 of 1 rows are bad" in failed.stderr
+
+
+def test_the_documentation_shows_what_the_validator_really_says(tmp_path: Path):
+    text = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    rows, _, said = text.partition("```jsonl\n")[2].partition("```\n")
+    (tmp_path / "mine.jsonl").write_text(rows)
+    (tmp_path / "media").mkdir()
+    for name in ("talk.mp4", "cat.jpg"):
+        (tmp_path / "media" / name).touch()
+    done = mgv("prepare", "--check", "mine.jsonl", "--media", "media", cwd=tmp_path)
+    assert done.stdout == said.partition("```text\n")[2].partition("```\n")[0]
+
+
+@pytest.mark.parametrize("source", ["samples", "llava", "video_chatgpt", "cmd", "cc_sbu_align", "webvid"])
+def test_the_documentation_s_examples_are_good_rows(tmp_path: Path, source: str):
+    text = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    kind, _, rest = text.partition(f"### `{source}`")[2].partition("```")[2].partition("\n")
+    example = rest.partition("```")[0]
+    (tmp_path / f"x.{kind}").write_text(example if kind == "csv" else json.dumps(json.loads(example)))
+    report = check_annotations(tmp_path / f"x.{kind}", source)
+    assert (report.num_samples, report.bad_rows) == (1, ())
