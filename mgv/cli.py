@@ -22,6 +22,7 @@ from mgv.errors import MgvError, UsageError
 
 if TYPE_CHECKING:
     from mgv.api import Library
+    from mgv.data.report import PrepareReport
     from mgv.library.ingest import IngestResult
     from mgv.library.materialize import Report
     from mgv.records import Answer, Moment
@@ -171,6 +172,70 @@ def _report_text(report: Report) -> str:
         f"({_length(manifest.duration_s)}), {manifest.num_frames} frames, {manifest.num_segments} segments"
     )
     return "\n".join(lines)
+
+
+@app.command()
+def prepare(
+    library: LibraryDir = HERE,
+    check: Annotated[
+        Path | None,
+        typer.Option("--check", metavar="FILE", help="Only say what is wrong with this annotation file."),
+    ] = None,
+    source: Annotated[
+        str, typer.Option("--source", metavar="NAME", help="With --check: its format, see docs/data.md.")
+    ] = "samples",
+    media: Annotated[
+        Path | None,
+        typer.Option("--media", metavar="DIR", help="With --check: look the media up in this folder."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make training samples of annotations and videos, split by content, in data/prepare."""
+    if check is not None:
+        _check(check, source, media, as_json)
+        return
+    from mgv.data.prepare import prepare as run
+    from mgv.data.report import report_json
+
+    workspace = _workspace(library)
+    with _count_bar("prepare") as progress:
+        report = run(workspace, progress)
+    shown = report_json(report) | {"bad_rows": [str(row) for row in report.bad_rows]}
+    del shown["first_bad_rows"]
+    _show(as_json, shown, _prepared_text(report))
+
+
+def _prepared_text(report: PrepareReport) -> str:
+    lines = [f"bad row  {_printable(str(row))}" for row in report.bad_rows[:20]]
+    if len(report.bad_rows) > len(lines):
+        lines.append(f"bad row  and {len(report.bad_rows) - len(lines)} more (--json lists all)")
+    for (stage, split), tally in report.tallies():
+        counts = tally.counts
+        lines.append(
+            f"{stage:15} {split:10}  {counts['samples']:>8,} samples  {counts['turns']:>8,} turns  "
+            f"{_length(counts['milliseconds'] / 1000):>9}"
+        )
+    return "\n".join(lines) or "no samples"
+
+
+def _check(path: Path, source: str, media: Path | None, as_json: bool) -> None:
+    """Print every fault of an annotation file; exit with 2 when there are any."""
+    from mgv.data.check import check_annotations
+
+    if media is not None and not media.is_dir():
+        raise UsageError(f"{media}: no such folder")
+    with _count_bar("check") as progress:
+        report = check_annotations(path, source, media, lambda done: progress(path.name, done, 0))
+    left_out = len(report.bad_rows) - len(report.faults)
+    numbers = {"samples": report.num_samples, "turns": report.num_turns, "left_out": left_out}
+    faults = [str(row) for row in report.faults]
+    lines = [_printable(fault) for fault in faults]
+    lines.append(f"{report.num_samples} samples, {report.num_turns} turns, {len(faults)} faults")
+    if left_out:
+        lines.append(f"{left_out} rows are about no video or image and would be left out")
+    _show(as_json, {**numbers, "faults": faults}, "\n".join(lines))
+    if faults:
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -499,6 +564,39 @@ def _bar(what: str) -> Iterator[tuple[Callable[[int], None], Callable[[str, str,
             progress.update(task, advance=step == "done", now=escape(f"{_printable(name)} {step} {done:.0%}"))
 
         yield lambda count: progress.update(task, total=count), advance
+
+
+@contextmanager
+def _count_bar(what: str) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar or, where the end is not known, a count for each named part; elsewhere a line for each finished part."""
+    if not sys.stderr.isatty():
+
+        def line(name: str, done: int, total: int) -> None:
+            if done == total:
+                print(f"{what} {_printable(name)}  {done}", file=sys.stderr)
+
+        yield line
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn(f"{what} {{task.description}}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def advance(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(escape(_printable(name)), total=None)
+            bars.update(tasks[name], completed=done, total=total or None)
+
+        yield advance
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from mgv.errors import ConfigError
@@ -221,6 +221,55 @@ class TrainParams:
     pretrain_image: StageParams = Field(default_factory=StageParams)
     pretrain_video: StageParams = Field(default_factory=StageParams)
     instruct: StageParams = Field(default_factory=StageParams)
+class SourceParams:
+    """Annotations to learn from, and the media that they are about. Paths are relative to the workspace."""
+
+    name: str
+    """The format: `scenes` (the starter data set, made by mgv itself), `samples`, `llava`, … (docs/data.md)."""
+    stage: Literal["pretrain_image", "pretrain_video", "instruct"] | None = None
+    """Which stage trains on it; None: the format's own (of `scenes`: all three)."""
+    annotations: str | None = None
+    """The annotation file; of `webdataset` a shard, a folder of shards, or a range `{00000..00012}.tar`."""
+    media: str = "data/videos"
+    """The folder that the annotations' media names lie in."""
+    subtitles: str | None = None
+    """A folder of .vtt or .srt files by the videos' names; None: they lie beside the videos."""
+    split: Literal["auto", "train", "validation", "test"] = "auto"
+    """`auto` splits by the content of each video or image."""
+    limit: int | None = Field(default=None, ge=1)
+    """Take no more samples than this."""
+    num_videos: int = Field(default=600, ge=1)
+    """`scenes`: how many videos to make."""
+    seed: int = Field(default=0, ge=0)
+    """`scenes`: another seed makes other videos."""
+
+    @model_validator(mode="after")
+    def _has_annotations(self) -> SourceParams:
+        if self.annotations is None and self.name != "scenes":
+            raise ValueError(f"the source {self.name!r} needs `annotations`")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class PrepareParams:
+    """What the model learns from, and how it is split."""
+
+    sources: tuple[SourceParams, ...] = (SourceParams(name="scenes"),)
+    max_bad_share: float = Field(default=0.01, ge=0, le=1)
+    """A source with a larger share of bad rows stops the run."""
+    validation_share: float = Field(default=0.05, ge=0, lt=1)
+    """Of the videos and images of sources with split `auto`."""
+    test_share: float = Field(default=0.05, ge=0, lt=1)
+    seed: int = Field(default=0, ge=0)
+    """Another seed splits otherwise."""
+
+    @model_validator(mode="after")
+    def _has_something_to_train_on(self) -> PrepareParams:
+        if not self.sources:
+            raise ValueError("no sources; take the line out for the starter data set")
+        if self.validation_share + self.test_share >= 1:
+            raise ValueError("validation_share and test_share leave nothing to train on")
+        return self
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -232,6 +281,7 @@ class Params:
     train: TrainParams = Field(default_factory=TrainParams)
     search: SearchParams = Field(default_factory=SearchParams)
     ask: AskParams = Field(default_factory=AskParams)
+    prepare: PrepareParams = Field(default_factory=PrepareParams)
 
 
 def load_params(path: Path) -> Params:

@@ -4,6 +4,7 @@ params.yaml  dvc.yaml  .dvc/     what is done, with what
 data/videos/  data/videos.dvc    raw videos, versioned by DVC
 data/library/                    LanceDB tables (or an object store, `materialize.store`)
 data/library.json                the manifest: which table versions are the finished library
+data/prepare/<stage>/*.jsonl     samples to train on, by split, and report.json
 """
 
 from __future__ import annotations
@@ -22,7 +23,16 @@ from mgv import versioning
 from mgv.config import Params, load_params
 from mgv.errors import BusyError, MgvError, WorkspaceError
 
-_GITIGNORE = "/data/*\n!/data/*.dvc\n!/data/.gitignore\n/models/\n/results/\n"
+_GITIGNORE = """\
+/data/*
+!/data/*.dvc
+!/data/.gitignore
+!/data/prepare/
+/data/prepare/*
+!/data/prepare/report.json
+/models/
+/results/
+"""
 
 
 @dataclass(frozen=True, kw_only=True)

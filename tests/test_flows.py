@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from mgv.data.prepare import prepare
+from mgv.data.samples import SampleFile
 from mgv.library.ingest import ingest
 from mgv.library.manifest import read_manifest
 from mgv.library.materialize import materialize
-from mgv.workspace import Workspace
+from mgv.workspace import Workspace, find_workspace
+from tests.conftest import set_params
 from tests.media.make_video import make_video
 
 ROOT = Path(__file__).parents[1]
@@ -69,3 +72,35 @@ def test_a_flow_that_cannot_go_on_exits_non_zero(workspace: Workspace, tmp_path:
     )  # fmt: skip
     assert done.returncode != 0
     assert "no such folder" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_dvc_prepares_the_library_and_again_only_when_something_changed(workspace: Workspace, tmp_path: Path):
+    home = {"PREFECT_HOME": str(tmp_path / "prefect")}
+    talk = make_video(tmp_path / "talk.mp4", num_frames=50)
+    talk.with_suffix(".vtt").write_text("WEBVTT\n\n00:00.000 --> 00:01.000\nHello.\n")
+    ingest(workspace, [talk])
+    row = {"media": "talk.mp4", "turns": [{"question": "What is said?", "answer": "Hello."}]}
+    (workspace.root / "mine.jsonl").write_text(json.dumps(row) + "\n")
+    source = {"name": "samples", "annotations": "mine.jsonl", "split": "train"}
+    set_params(workspace.root, prepare={"sources": [source]})
+    done = run("dvc", "repro", "prepare", cwd=workspace.root, **home)
+    assert done.returncode == 0, done.stderr
+    folder = workspace.root / "data" / "prepare"
+    (sample,) = SampleFile(folder / "instruct" / "train.jsonl")
+    assert [cue.text for cue in sample.cues] == ["Hello."]
+    metrics = json.loads(run("dvc", "metrics", "show", "--json", cwd=workspace.root).stdout)
+    shown = metrics[""]["data"]["data/prepare/report.json"]["data"]
+    assert shown["stages"]["instruct"]["train"]["samples"] == 1
+    assert "didn't change, skipping" in run("dvc", "repro", "prepare", cwd=workspace.root, **home).stdout
+    before = {path: path.read_bytes() for path in sorted(folder.rglob("*.json*"))}
+    prepare(find_workspace(workspace.root))
+    assert {path: path.read_bytes() for path in sorted(folder.rglob("*.json*"))} == before
+
+    (workspace.root / "mine.jsonl").write_text("{}\n")
+    set_params(workspace.root, prepare={"seed": 1})
+    failed = run("dvc", "repro", "prepare", cwd=workspace.root, **home)
+    assert failed.returncode != 0
+    assert "1 of 1 rows are bad" in failed.stderr
+    assert "Retr" not in failed.stderr

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+"""Names of images; a .gif may be a video (TGIF), so a row has to say it."""
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 """Pillow tries no others: some of its readers run other programs."""
 MAX_PIXELS = 64 * 10**6
@@ -92,7 +93,7 @@ def split_member(media: str | Path) -> tuple[Path, str] | None:
     """The shard and the member that `SHARD.tar/MEMBER` names; None for an ordinary path."""
     path = Path(media)
     for shard in reversed(path.parents):
-        if shard.suffix.lower() == ".tar" and shard.is_file():
+        if shard.suffix.lower() == ".tar" and len(shard.name) < 256 and shard.is_file():
             return shard, path.relative_to(shard).as_posix()
     return None
 
@@ -120,6 +121,8 @@ def tar_members(path: Path) -> Iterator[TarMember | TarFault]:
                     return
                 if member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse():
                     yield TarMember(str(PurePosixPath(member.name)), member.offset_data, member.size)
+            if end == 0 and _has_content(path, 0, size_bytes):
+                raise tarfile.ReadError("no member in it")
             if _has_content(path, end, size_bytes):
                 yield TarFault(f"bytes {end}-{size_bytes}", "damaged: no member can be read here")
     except tarfile.TarError as error:
@@ -163,7 +166,7 @@ def _open(media: str | Path, content: bytes | None = None) -> Image:
 
 def _decoded(media: str | Path, decode: Any) -> Any:
     """What decode gives; what Pillow raises on damaged or hostile bytes becomes MediaError."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         return decode()
@@ -181,9 +184,7 @@ def _decoded(media: str | Path, decode: Any) -> Any:
         EOFError,
         MemoryError,
     ) as error:
-        reason = (
-            "no picture of a known kind" if isinstance(error, Image.UnidentifiedImageError) else str(error)
-        )
+        reason = "no picture of a known kind" if isinstance(error, UnidentifiedImageError) else str(error)
         raise MediaError(
             f"{media}: cannot be read as an image ({reason}); expected JPEG, PNG or WebP"
         ) from error

@@ -58,8 +58,10 @@ def parse_row(text: str | bytes) -> Any:
         return json.loads(text)
     except UnicodeDecodeError as error:
         raise RowError(f"not UTF-8 (byte {error.start})") from error
-    except ValueError as error:
-        raise RowError(f"not JSON: {' '.join(str(error).split())}") from error
+    except json.JSONDecodeError as error:
+        raise RowError(f"not JSON: {error.msg} (at character {error.pos + 1})") from error
+    except ValueError as error:  # a number of thousands of digits
+        raise RowError(f"not JSON: {error}") from error
     except RecursionError as error:
         raise RowError("not JSON that anyone wrote: nested too deeply") from error
 

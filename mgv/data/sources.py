@@ -49,7 +49,7 @@ class MediaFolder:
     def file(self, name: str) -> str:
         """The path of a file by its name in the folder. Raises RowError when it is not there."""
         found = self._inside(name)
-        if self.path is not None and not found.is_file() and not _is_member(found):
+        if self.path is not None and not _is_file(found) and not split_member(found):
             raise RowError(f"no such file: {found}")
         return str(found)
 
@@ -58,12 +58,12 @@ class MediaFolder:
         found = self._inside(stem)
         if self.path is None:
             return str(found)
-        if found.suffix.lower() in VIDEO_SUFFIXES and found.is_file():
+        if found.suffix.lower() in VIDEO_SUFFIXES and _is_file(found):
             return str(found)
         for suffix in (".mp4", *sorted(VIDEO_SUFFIXES - {".mp4"})):
-            if (video := found.with_name(found.name + suffix)).is_file():
+            if _is_file(video := found.with_name(found.name + suffix)):
                 return str(video)
-        raise RowError(f"no such video: {found}.mp4, .mkv, .webm or another video suffix")
+        raise RowError(f"no such video: {found}.mp4, nor .mkv, .webm or another video suffix")
 
     def _inside(self, name: str) -> Path:
         outside = PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or name.startswith("\\")
@@ -72,10 +72,10 @@ class MediaFolder:
         return (self.path or Path()) / name
 
 
-def _is_member(path: Path) -> bool:
+def _is_file(path: Path) -> bool:
     try:
-        return split_member(path) is not None
-    except OSError:  # a name too long for the file system
+        return path.is_file()
+    except OSError:  # a name that the file system refuses, such as one of a thousand characters
         return False
 
 
@@ -90,7 +90,13 @@ def read_samples(annotations: Path, media: MediaFolder, label: str) -> Rows:
     def sample(row: Any, number: int) -> Sample:
         given = sample_from_row(row)
         key = given.sample_id or str(number)
-        return replace(given, sample_id=f"{label}/{key}", media=media.file(given.media), media_id="")
+        return replace(
+            given,
+            sample_id=f"{label}/{key}",
+            media=media.file(given.media),
+            media_id="",
+            is_image=given.is_image or given.media.lower().endswith(IMAGE_SUFFIXES),
+        )
 
     return _each(annotations, sample)
 
@@ -306,9 +312,6 @@ def _each(annotations: Path, make: Callable[[Any, int], Sample | None]) -> Rows:
             sample = make(row, number)
         except RowError as error:
             yield BadRow(annotations, place, str(error))
-            continue
-        except OSError as error:  # a name that the file system refuses
-            yield BadRow(annotations, place, f"the media's name cannot be looked up: {error.strerror}")
             continue
         if sample is None:
             yield BadRow(annotations, place, "text alone, no image or video", is_fault=False)

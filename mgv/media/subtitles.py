@@ -98,15 +98,15 @@ def write_srt(cues: Iterable[Cue], path: Path) -> None:
     _write(path, "\n".join(blocks))
 
 
-def find_sidecar(video_path: Path) -> Path | None:
-    """The subtitle file beside a video, or None.
+def find_sidecar(video_path: Path, names: Iterable[str] | None = None) -> Path | None:
+    """The subtitle file beside a video, or None. names: what may belong to it, else its folder is listed.
 
     For `talk.mp4`, in this order: `talk.vtt` (or `talk.mp4.vtt`), then English (`talk.en.vtt`,
     `talk.en-GB.vtt`, `talk.eng.vtt`), then other languages by name (`talk.de.vtt`);
     of each, WebVTT before SRT.
     """
     try:
-        names = os.listdir(video_path.parent)
+        names = os.listdir(video_path.parent) if names is None else names
     except OSError:
         return None
     ranked = []
