@@ -181,14 +181,14 @@ class StageParams:
     epochs: float = Field(default=1.0, gt=0)
     max_steps: int | None = Field(default=None, ge=1)
     """Stop after so many steps, also within an epoch."""
-    batch_size: int = Field(default=8, ge=1)
+    batch_size: int = Field(default=4, ge=1)
     """Videos (or images) of an optimizer step, over all processes."""
     micro_batch_size: int = Field(default=4, ge=1)
     """Videos of one forward pass of one process; the rest is accumulated."""
     turns_per_video: int = Field(default=16, ge=1)
     """Questions about one video that share its frames in one pass."""
-    learning_rate: float = Field(default=1.0e-4, gt=0)
-    min_learning_rate: float = Field(default=8.0e-5, ge=0)
+    learning_rate: float = Field(default=1.0e-3, gt=0)
+    min_learning_rate: float = Field(default=1.0e-4, ge=0)
     warmup_learning_rate: float = Field(default=1.0e-6, ge=0)
     warmup_steps: int = Field(default=20, ge=0)
     weight_decay: float = Field(default=0.05, ge=0)
@@ -210,17 +210,17 @@ class TrainParams:
     cache_features: bool = True
     """Keep the frozen vision encoder's features (under data/features): each video is looked at once."""
     cache_max_gb: float = Field(default=20.0, gt=0)
-    num_workers: int = Field(default=0, ge=0)
-    """Processes that decode videos whose features are not kept."""
     log_every: int = Field(default=10, ge=1)
     """Steps."""
     validate_every: int = Field(default=100, ge=1)
     validate_samples: int = Field(default=100, ge=1)
     save_every: int = Field(default=100, ge=1)
     keep_checkpoints: int = Field(default=2, ge=1)
-    pretrain_image: StageParams = Field(default_factory=StageParams)
-    pretrain_video: StageParams = Field(default_factory=StageParams)
-    instruct: StageParams = Field(default_factory=StageParams)
+    pretrain_image: StageParams = Field(default_factory=lambda: StageParams(epochs=1.25))
+    pretrain_video: StageParams = Field(default_factory=lambda: StageParams(epochs=1.25))
+    instruct: StageParams = Field(default_factory=lambda: StageParams(epochs=1.6))
+
+
 class SourceParams:
     """Annotations to learn from, and the media that they are about. Paths are relative to the workspace."""
 
@@ -238,7 +238,7 @@ class SourceParams:
     """`auto` splits by the content of each video or image."""
     limit: int | None = Field(default=None, ge=1)
     """Take no more samples than this."""
-    num_videos: int = Field(default=600, ge=1)
+    num_videos: int = Field(default=800, ge=1)
     """`scenes`: how many videos to make."""
     seed: int = Field(default=0, ge=0)
     """`scenes`: another seed makes other videos."""

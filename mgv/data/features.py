@@ -42,10 +42,12 @@ class Look:
 
 
 class Eye:
-    """Samples -> features, through the cache where there is one."""
+    """Samples -> features, through the cache where there is one. Their media lie relative to `root`."""
 
-    def __init__(self, model: VideoLLM, processor: Processor, cache: FeatureCache | None = None) -> None:
-        self.model, self.processor, self.cache = model, processor, cache
+    def __init__(
+        self, model: VideoLLM, processor: Processor, cache: FeatureCache | None = None, root: Path = Path()
+    ) -> None:
+        self.model, self.processor, self.cache, self._root = model, processor, cache, root
         config = processor.config
         self._rule = "|".join(
             map(str, (fingerprint(model.vision_encoder), config.pixels, config.image_size_px, config.mode,
@@ -90,25 +92,25 @@ class Eye:
     @torch.no_grad()
     def _encode(self, sample: Sample) -> Look:
         """Decode and encode, one sample at a time: the floats are the same whoever its neighbours are."""
-        frames, times_s = read_sample(sample, self.processor)
+        frames, times_s = read_sample(sample, self.processor, self._root)
         device = next(self.model.vision_encoder.parameters()).device
         pixels = self.processor.pixel_values(Clip(question="", frames=frames)).to(device)
         features = self.model.encode(pixels[None], torch.tensor([len(frames)]))[0]
         return Look(features=features.half().cpu(), times_s=times_s)
 
 
-def read_sample(sample: Sample, processor: Processor) -> tuple[NDArray[np.uint8], tuple[float, ...]]:
+def read_sample(
+    sample: Sample, processor: Processor, root: Path = Path()
+) -> tuple[NDArray[np.uint8], tuple[float, ...]]:
     """The frames [T, H, W, 3] that the processor's rule takes of a sample, and their times."""
     if sample.is_image:
-        return read_image(sample.media)[None], (0.0,)
-    video = probe(Path(sample.media), sample.media_id)
+        return read_image(root / sample.media)[None], (0.0,)
+    path = root / sample.media
+    video = probe(path, sample.media_id)
     start_s = max(sample.start_s, video.start_s)
     end_s = min(sample.end_s, video.end_s) if sample.end_s is not None else video.end_s
     times_s = processor.sample_times(start_s, end_s, video.frame_rate)
-    batches = list(
-        read_frames(video_path := Path(sample.media), times_s, size_px=processor.config.image_size_px)
-    )
-    assert batches, video_path
+    batches = list(read_frames(path, times_s, size_px=processor.config.image_size_px))
     frames = np.concatenate([batch.frames for batch in batches])
     return frames, tuple(times_s[: len(frames)])
 

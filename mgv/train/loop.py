@@ -156,7 +156,7 @@ def train(
             save_state(state_dir, wrapped, _bare(optimizer), step=done, fingerprint=fingerprint,
                        keep=params.keep_checkpoints, is_main=accelerator.is_main_process)  # fmt: skip
         if progress:
-            progress(f"loss {loss_value:.3f}", done, num_steps)
+            progress("steps", done, num_steps)
     seconds = time.monotonic() - started
     return Outcome(
         num_steps=num_steps, seconds=seconds, first_step=first_step, losses=losses, num_tokens=num_read

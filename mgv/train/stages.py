@@ -4,7 +4,7 @@ data/prepare/STAGE/{train,validation}.jsonl   what is learnt (mgv prepare)
 data/features                                 what the frozen vision encoder saw
 models/resume/STAGE                           the run's states and curves, until it is done
 models/train/STAGE                            the model (mgv/model/checkpoint.py), train.json
-results/train/STAGE                           metrics.json and curves for DVC
+results/train/STAGE                           metrics.json and curves/*.tsv for DVC
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def train_stage(workspace: Workspace, stage: str, progress: Progress | None = No
         if params.train.cache_features
         else None
     )
-    eye = Eye(model, processor, cache)
+    eye = Eye(model, processor, cache, workspace.root)
     adapt(
         model,
         connector=chosen.connector,
@@ -231,7 +231,7 @@ def _card(about: dict[str, Any], metrics: dict[str, Any]) -> str:
 def _publish_curves(log: Path, folder: Path, metrics: dict[str, Any]) -> None:
     """Metrics and curves where DVC looks for them."""
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    (folder / "curves").mkdir(parents=True)
     for file in sorted((log / "plots/metrics").rglob("*.tsv")):
-        shutil.copyfile(file, folder / f"{file.parent.name}_{file.name}")
+        shutil.copyfile(file, folder / "curves" / f"{file.parent.name}_{file.name}")
     write_json(folder / "metrics.json", metrics)

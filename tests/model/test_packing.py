@@ -36,7 +36,9 @@ def test_every_branch_goes_on_from_what_is_shared():
 
 
 @pytest.mark.parametrize("connector", ["minigpt4_video", "minigpt_v2", "video_llava"])
-def test_packed_questions_have_the_loss_and_gradients_of_a_row_each(connector: str, built: Callable[..., Any]):
+def test_packed_questions_have_the_loss_and_gradients_of_a_row_each(
+    connector: str, built: Callable[..., Any]
+):
     model, processor = built(connector)
     clips = [tiny_clip(num_frames=1, seed=1), tiny_clip(num_frames=1, seed=2, cues=())]
     lessons = [[[turn] for turn in TURNS], [[TURNS[1]]]]
@@ -68,7 +70,9 @@ def test_every_answer_of_a_dialogue_is_learnt_and_nothing_else(built: Callable[.
     assert learnt == "a dog</s>the man</s>"
     assert torch.equal(ids[labels != IGNORED], labels[labels != IGNORED])
     words = processor.tokenizer.decode(ids[ids >= 0])
-    assert words.endswith("what is it? [/INST]a dog</s>[INST] who speaks at the end of it? [/INST]the man</s>")
+    assert words.endswith(
+        "what is it? [/INST]a dog</s>[INST] who speaks at the end of it? [/INST]the man</s>"
+    )
 
 
 def test_the_loss_is_the_mean_over_the_answers_tokens(built: Callable[..., Any]):
