@@ -54,7 +54,7 @@ def read_image(media: str | Path) -> NDArray[np.uint8]:
 
     with _open(media) as image:
         upright = _decoded(media, lambda: ImageOps.exif_transpose(image).convert("RGB"))
-        return np.asarray(upright, dtype=np.uint8)
+        return np.array(upright, dtype=np.uint8)
 
 
 def check_image(media: str | Path, content: bytes) -> None:

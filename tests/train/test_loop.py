@@ -1,0 +1,293 @@
+"""The loop: its schedule, its gradients, and what it does when things go wrong."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mgv.config import StageParams
+from mgv.data.features import Eye
+from mgv.data.lessons import num_micro_batches
+from mgv.errors import ConfigError, TrainingError, WorkspaceError
+from mgv.model.checkpoint import load_checkpoint
+from mgv.train.loop import parameter_groups
+from mgv.train.schedule import learning_rate
+from mgv.train.stages import new_model, train_stage
+from mgv.workspace import Workspace, find_workspace
+from tests.conftest import set_params
+from tests.train.conftest import TINY_STAGE, stage_params
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_learning_rate_warms_up_and_then_follows_a_cosine_that_counts_from_the_first_step():
+    stage = StageParams(
+        learning_rate=1.0e-4, min_learning_rate=8.0e-5, warmup_learning_rate=1.0e-6, warmup_steps=10
+    )
+    assert learning_rate(0, 100, stage) == pytest.approx(1.0e-6)
+    assert learning_rate(5, 100, stage) == pytest.approx(1.0e-6 + 0.5 * 9.9e-5)
+    assert learning_rate(50, 100, stage) == pytest.approx(9.0e-5)
+    assert learning_rate(10, 100, stage) == pytest.approx(8.0e-5 + 1.0e-5 * (1 + math.cos(math.pi / 10)))
+    assert learning_rate(100, 100, stage) == pytest.approx(8.0e-5)
+
+
+def test_biases_and_norms_do_not_decay():
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.LayerNorm(2))
+    matrices, vectors = parameter_groups(model, 0.05)
+    assert [tuple(p.shape) for p in matrices["params"]] == [(2, 3)]
+    assert [tuple(p.shape) for p in vectors["params"]] == [(2,), (2,), (2,)]
+    assert (matrices["weight_decay"], vectors["weight_decay"]) == (0.05, 0.0)
+
+
+def test_three_stages_each_start_from_the_one_before_and_end_in_a_folder(trainable: Workspace):
+    for stage in ("pretrain_image", "pretrain_video", "instruct"):
+        report = train_stage(trainable, stage)
+        assert report.outcome.num_steps == len(report.outcome.losses)
+        metrics = json.loads((trainable.root / "results/train" / stage / "metrics.json").read_text())
+        assert metrics["validation_loss"] == pytest.approx(report.scores.loss, abs=1e-4)  # type: ignore[union-attr]
+        curve = (trainable.root / "results/train" / stage / "curves/train_loss.tsv").read_text().splitlines()
+        assert len(curve) == 1 + report.outcome.num_steps
+        assert not (trainable.root / "models/resume" / stage).exists()
+    model, processor = load_checkpoint(report.folder)
+    assert processor.config.limits.num_frames == 2
+    about = json.loads((report.folder / "train.json").read_text())
+    assert about["answers"][0].keys() == {"sample", "question", "expected", "answer"}
+
+
+def test_a_stage_needs_the_one_before_it(trainable: Workspace):
+    with pytest.raises(WorkspaceError, match="starts from it: run `mgv train pretrain_image`"):
+        train_stage(trainable, "pretrain_video")
+
+
+def test_a_stage_needs_prepared_samples(workspace: Workspace):
+    with pytest.raises(WorkspaceError, match="run `mgv prepare`"):
+        train_stage(workspace, "pretrain_image")
+
+
+def test_another_connector_than_the_stage_before_is_refused(trainable: Workspace):
+    train_stage(trainable, "pretrain_image")
+    other = set_params(trainable.root, model={"connector": {"name": "video_llava"}})
+    with pytest.raises(ConfigError, match="train the stages anew"):
+        train_stage(other, "pretrain_video")
+
+
+def test_it_overfits_eight_samples(trainable: Workspace):
+    file = trainable.root / "data/prepare/pretrain_image/train.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()[:8]]
+    for row in rows:
+        row["turns"] = row["turns"][1:2]  # what colour?
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    workspace = stage_params(
+        trainable.root, "pretrain_image", epochs=300, batch_size=8, micro_batch_size=8, language_model="full",
+        weight_decay=0.0, learning_rate=5.0e-3, min_learning_rate=1.0e-4,
+    )  # fmt: skip
+    set_params(trainable.root, train={"validate_every": 1000, "save_every": 1000})
+    report = train_stage(find_workspace(workspace.root), "pretrain_image")
+    assert report.outcome.losses[-1] < 0.02
+
+
+def test_kept_features_give_the_very_losses_of_looking_again(trainable: Workspace):
+    kept = train_stage(trainable, "pretrain_image")
+    again = set_params(trainable.root, train={"cache_features": False})
+    assert train_stage(again, "pretrain_image").outcome.losses == kept.outcome.losses
+    assert (trainable.root / "data/features").is_dir()
+
+
+def test_micro_batches_do_not_change_the_losses(trainable: Workspace):
+    whole = train_stage(stage_params(trainable.root, "pretrain_image", epochs=2, batch_size=4, micro_batch_size=4),
+                        "pretrain_image")  # fmt: skip
+    assert all(math.isfinite(loss) for loss in whole.outcome.losses)
+    # the same rows, cut into passes of two: another order of the data is drawn, so the gradient is compared instead
+    from mgv.data.lessons import Lessons
+    from mgv.data.samples import SampleFile
+
+    model, processor = new_model(trainable.params.model, "cpu")
+    model.requires_grad_(False)
+    model.connector.requires_grad_(True)
+    eye = Eye(model, processor, root=trainable.root)
+    lessons = Lessons(SampleFile(trainable.root / "data/prepare/pretrain_image/train.jsonl"), processor, 16)
+    batch = lessons.collate([0, 1, 2, 3], eye)
+    model(**batch.inputs()).loss.backward()
+    together = [p.grad.clone() for p in model.connector.parameters()]  # type: ignore[union-attr]
+    model.zero_grad()
+    total = int((batch.labels != -100).sum())  # type: ignore[operator]
+    for rows in ([0, 1], [2, 3]):
+        part = lessons.collate(rows, eye)
+        share = int((part.labels != -100).sum()) / total  # type: ignore[operator]
+        (model(**part.inputs()).loss * share).backward()
+    for gradient, parameter in zip(together, model.connector.parameters(), strict=True):
+        torch.testing.assert_close(gradient, parameter.grad, rtol=1e-3, atol=1e-6)
+
+
+def test_an_uneven_share_of_processes_is_refused():
+    assert num_micro_batches(16, 4, 2) == 4
+    with pytest.raises(ConfigError, match="batch_size 12 is not a multiple of micro_batch_size 4 times 2"):
+        num_micro_batches(12, 4, 2)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_names_what_was_read(trainable: Workspace):
+    workspace = stage_params(
+        trainable.root, "pretrain_image", learning_rate=1.0e30, warmup_steps=0, clip_norm=None
+    )
+    with pytest.raises(
+        TrainingError, match=r"step \d+: the loss is .* expected a finite number.*scenes/train-"
+    ):
+        train_stage(workspace, "pretrain_image")
+
+
+RUN = """
+import os, signal, sys, torch
+torch.set_num_threads(1)
+from mgv.train import loop
+from mgv.train.stages import train_stage
+from mgv.workspace import find_workspace
+from pathlib import Path
+kill_at = int(sys.argv[2])
+rate = loop.learning_rate
+def until(step, *rest):
+    if step == kill_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return rate(step, *rest)
+loop.learning_rate = until
+train_stage(find_workspace(Path(sys.argv[1])), "pretrain_image")
+"""
+
+
+def run_until(root: Path, kill_at: int) -> int:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, "-c", RUN, str(root), str(kill_at)], env=environment).returncode
+
+
+def test_a_run_killed_twice_ends_as_one_that_was_not(trainable: Workspace, tmp_path: Path):
+    import shutil
+
+    stage_params(trainable.root, "pretrain_image", epochs=1.6)
+    set_params(trainable.root, model={"lora": {"rank": 4, "alpha": 8, "dropout": 0.1, "targets": ["q_proj"]}})
+    other = tmp_path / "killed"
+    shutil.copytree(trainable.root, other, symlinks=True)
+    assert run_until(trainable.root, -1) == 0
+    assert run_until(other, 1) == -signal.SIGKILL  # ahead of the first state
+    assert run_until(other, 5) == -signal.SIGKILL
+    assert [place.name for place in sorted((other / "models/resume/pretrain_image").glob("step-*"))] == [
+        "step-000002", "step-000004"
+    ]  # fmt: skip
+    assert run_until(other, -1) == 0
+    for file in ("connector.safetensors", "adapter/adapter_model.safetensors"):
+        one = load_file(trainable.root / "models/train/pretrain_image" / file)
+        two = load_file(other / "models/train/pretrain_image" / file)
+        assert all(torch.equal(one[name], two[name]) for name in one)
+    for curve in ("train_loss.tsv", "validation_loss.tsv"):
+        rows = [
+            [
+                line.split("\t")[1:]
+                for line in (root / "results/train/pretrain_image/curves" / curve).read_text().splitlines()
+            ]
+            for root in (trainable.root, other)
+        ]
+        assert rows[0] == rows[1]
+
+
+def test_a_state_of_other_params_is_not_gone_on_from(trainable: Workspace, caplog: pytest.LogCaptureFixture):
+    assert run_until(trainable.root, 3) == -signal.SIGKILL
+    workspace = stage_params(trainable.root, "pretrain_image", learning_rate=2.0e-2)
+    with caplog.at_level(logging.WARNING):
+        assert train_stage(workspace, "pretrain_image").outcome.first_step == 0
+    assert "of a run with other data, params or weights" in caplog.text
+
+
+def test_a_state_cut_short_falls_back_to_the_one_before(
+    trainable: Workspace, caplog: pytest.LogCaptureFixture
+):
+    stage_params(trainable.root, "pretrain_image", epochs=1.6)
+    assert run_until(trainable.root, 5) == -signal.SIGKILL
+    state = trainable.root / "models/resume/pretrain_image/step-000004/optimizer.pt"
+    state.write_bytes(state.read_bytes()[:100])
+    with caplog.at_level(logging.WARNING):
+        assert train_stage(find_workspace(trainable.root), "pretrain_image").outcome.first_step == 2
+    assert "trying the one before it" in caplog.text
+
+
+FULL_DISK = f"""
+import resource, signal, sys, torch
+torch.set_num_threads(1)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+from mgv.train import loop
+from mgv.train.stages import train_stage
+from mgv.workspace import find_workspace
+from mgv.errors import MgvError
+from pathlib import Path
+rate = loop.learning_rate
+def until(step, *rest):
+    if step == 3:  # from here on no file can grow beyond a few bytes
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, {resource.RLIM_INFINITY}))
+    return rate(step, *rest)
+loop.learning_rate = until
+try:
+    train_stage(find_workspace(Path(sys.argv[1])), "pretrain_image")
+except MgvError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_leaves_the_state_before_it(trainable: Workspace):
+    stage_params(trainable.root, "pretrain_image", epochs=1.6)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    ran = subprocess.run([sys.executable, "-c", FULL_DISK, str(trainable.root)], env=environment, text=True,
+                         capture_output=True)  # fmt: skip
+    assert "the state after step 4 cannot be written" in ran.stdout, ran.stderr
+    assert "step 2 is kept, run the same command to go on from it" in ran.stdout
+    states = trainable.root / "models/resume/pretrain_image"
+    assert [place.name for place in states.glob("*step*")] == ["step-000002"]
+
+
+def test_two_processes_learn_what_one_does(trainable: Workspace, tmp_path: Path):
+    import shutil
+
+    other = tmp_path / "two"
+    shutil.copytree(trainable.root, other, symlinks=True)
+    one = train_stage(trainable, "pretrain_image")
+    script = "import sys, torch; torch.set_num_threads(1); from pathlib import Path; " \
+             "from mgv.train.stages import train_stage; from mgv.workspace import find_workspace; " \
+             "train_stage(find_workspace(Path(sys.argv[1])), 'pretrain_image')"  # fmt: skip
+    (tmp_path / "run.py").write_text(script)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1",
+         "--master-port", "0", str(tmp_path / "run.py"), str(other)],
+        env=environment, check=True, capture_output=True,
+    )  # fmt: skip
+    weights = [
+        load_file(root / "models/train/pretrain_image/connector.safetensors")
+        for root in (trainable.root, other)
+    ]
+    for name, tensor in weights[0].items():
+        torch.testing.assert_close(tensor, weights[1][name], rtol=1e-3, atol=1e-5)
+    metrics = json.loads((other / "results/train/pretrain_image/metrics.json").read_text())
+    assert metrics["train_loss"] == pytest.approx(sum(one.outcome.losses) / len(one.outcome.losses), abs=1e-3)
+
+
+@pytest.mark.parametrize("connector", ["minigpt_v2", "video_llava", "llama_vid"])
+def test_every_connector_goes_through_the_loop(connector: str, trainable: Workspace):
+    set_params(trainable.root, model={"connector": {"name": connector}}, train={"instruct": TINY_STAGE})
+    workspace = stage_params(trainable.root, "pretrain_image", max_steps=3)
+    report = train_stage(workspace, "pretrain_image")
+    assert report.outcome.num_steps == 3
+    assert report.scores is not None
+    assert sum(total for _, total in report.scores.right.values()) == sum(
+        len(row["turns"]) - 1
+        for row in map(
+            json.loads,
+            (workspace.root / "data/prepare/pretrain_image/validation.jsonl").read_text().splitlines(),
+        )
+    )
