@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mgv.library.ingest import IngestResult
     from mgv.library.materialize import Report
     from mgv.records import Answer, Moment
+    from mgv.train.stages import StageReport
     from mgv.workspace import Workspace
 
 app = typer.Typer(
@@ -203,6 +204,54 @@ def prepare(
     shown = report_json(report) | {"bad_rows": [str(row) for row in report.bad_rows]}
     del shown["first_bad_rows"]
     _show(as_json, shown, _prepared_text(report))
+
+
+@app.command()
+def train(
+    stages: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="STAGE...", help="pretrain_image, pretrain_video, instruct; all when left out."
+        ),
+    ] = None,
+    library: LibraryDir = HERE,
+    as_json: Json = False,
+) -> None:
+    """Train the video language model on data/prepare, stage by stage; a run that was stopped goes on."""
+    from mgv.train.stages import STAGES, train_stage
+
+    workspace = _workspace(library)
+    logging.getLogger("mgv.train").setLevel(logging.INFO)
+    reports = []
+    for stage in stages or STAGES:
+        with _count_bar(stage) as progress:
+            reports.append(train_stage(workspace, stage, progress))
+    _show(as_json, {"stages": [_stage_json(report) for report in reports]}, _trained_text(reports))
+
+
+def _stage_json(report: StageReport) -> dict[str, Any]:
+    scores, outcome = report.scores, report.outcome
+    return {
+        "stage": report.stage,
+        "folder": str(report.folder),
+        "steps": outcome.num_steps,
+        "seconds": round(outcome.seconds, 1),
+        "validation_loss": None if scores is None else round(scores.loss, 4),
+        "validation_accuracy": None if scores is None else scores.accuracy,
+    }
+
+
+def _trained_text(reports: list[StageReport]) -> str:
+    lines = []
+    for report in reports:
+        line = f"{report.stage:15} {report.outcome.num_steps} steps in {report.outcome.seconds:.0f} s"
+        if report.scores is not None:
+            line += f"; validation loss {report.scores.loss:.3f}"
+            if report.scores.accuracy is not None:
+                line += f", {report.scores.accuracy:.1%} of closed questions right"
+        lines.append(line)
+    ask = f"mgv ask VIDEO QUESTION --answerer video_llm --pretrained {reports[-1].folder}"
+    return "\n".join([*lines, f"next: {ask}"])
 
 
 def _prepared_text(report: PrepareReport) -> str:

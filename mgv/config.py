@@ -121,6 +121,106 @@ class AskParams:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
+class ConnectorParams:
+    """How an image's features become tokens of the language model."""
+
+    name: str = "minigpt4_video"
+    """`minigpt4_video`, `minigpt_v2`, `video_llava` or `llama_vid`."""
+    options: dict[str, Any] | None = None
+    """Arguments of that connector; None: as published."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class LanguageModelParams:
+    """The language model that a connector speaks to."""
+
+    pretrained: str = "starter"
+    quantization: Literal["none", "8bit", "4bit"] = "none"
+    """`8bit` and `4bit` need CUDA and bitsandbytes; with `lora`, 4 bit is QLoRA (arXiv 2305.14314)."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class LoraParams:
+    """LoRA (arXiv 2106.09685). MiniGPT4-Video: rank 64, alpha 16, dropout 0.05 on q_proj and v_proj."""
+
+    rank: int = Field(default=16, ge=1)
+    alpha: int = Field(default=32, ge=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    targets: tuple[str, ...] = (
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class ModelParams:
+    """The parts of the video language model that is trained."""
+
+    connector: ConnectorParams = Field(default_factory=ConnectorParams)
+    vision_encoder: PartParams = Field(default_factory=lambda: PartParams(name="efficientnet_lite"))
+    language_model: LanguageModelParams = Field(default_factory=LanguageModelParams)
+    lora: LoraParams = Field(default_factory=LoraParams)
+    num_frames: int | None = Field(default=4, ge=1)
+    """Frames of a video; None: as many as published (45, with Mistral 90)."""
+    chat: str | None = "plain"
+    """How the language model is spoken to: `plain` (a line each, fewest tokens), `tokenizer` (its own template) or a
+    published chat's name; None: as published."""
+    mode: Literal["corrected", "upstream"] = "corrected"
+    """How prompts are written; `upstream` is the published training, quirks and all."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class StageParams:
+    """One stage of training."""
+
+    epochs: float = Field(default=1.0, gt=0)
+    max_steps: int | None = Field(default=None, ge=1)
+    """Stop after so many steps, also within an epoch."""
+    batch_size: int = Field(default=4, ge=1)
+    """Videos (or images) of an optimizer step, over all processes."""
+    micro_batch_size: int = Field(default=4, ge=1)
+    """Videos of one forward pass of one process; the rest is accumulated."""
+    turns_per_video: int = Field(default=16, ge=1)
+    """Questions about one video that share its frames in one pass."""
+    learning_rate: float = Field(default=1.0e-3, gt=0)
+    min_learning_rate: float = Field(default=1.0e-4, ge=0)
+    warmup_learning_rate: float = Field(default=1.0e-6, ge=0)
+    warmup_steps: int = Field(default=20, ge=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+    clip_norm: float | None = Field(default=1.0, gt=0)
+    """None: gradients are not clipped, as published."""
+    connector: Literal["full", "frozen"] = "full"
+    language_model: Literal["lora", "full", "frozen"] = "lora"
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class TrainParams:
+    """How the model is trained: three stages, each from the one before."""
+
+    seed: int = 42
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """`auto`: bf16 where the GPU has it, fp32 on a CPU."""
+    gradient_checkpointing: bool = False
+    """Less memory, about a third more time."""
+    cache_features: bool = True
+    """Keep the frozen vision encoder's features (under data/features): each video is looked at once."""
+    cache_max_gb: float = Field(default=20.0, gt=0)
+    log_every: int = Field(default=10, ge=1)
+    """Steps."""
+    validate_every: int = Field(default=100, ge=1)
+    validate_samples: int = Field(default=100, ge=1)
+    save_every: int = Field(default=100, ge=1)
+    keep_checkpoints: int = Field(default=2, ge=1)
+    pretrain_image: StageParams = Field(default_factory=lambda: StageParams(epochs=1.25))
+    pretrain_video: StageParams = Field(default_factory=lambda: StageParams(epochs=1.25))
+    instruct: StageParams = Field(default_factory=lambda: StageParams(epochs=1.6))
+
+
 class SourceParams:
     """Annotations to learn from, and the media that they are about. Paths are relative to the workspace."""
 
@@ -138,7 +238,7 @@ class SourceParams:
     """`auto` splits by the content of each video or image."""
     limit: int | None = Field(default=None, ge=1)
     """Take no more samples than this."""
-    num_videos: int = Field(default=600, ge=1)
+    num_videos: int = Field(default=800, ge=1)
     """`scenes`: how many videos to make."""
     seed: int = Field(default=0, ge=0)
     """`scenes`: another seed makes other videos."""
@@ -177,6 +277,8 @@ class Params:
     """All of params.yaml."""
 
     materialize: MaterializeParams = Field(default_factory=MaterializeParams)
+    model: ModelParams = Field(default_factory=ModelParams)
+    train: TrainParams = Field(default_factory=TrainParams)
     search: SearchParams = Field(default_factory=SearchParams)
     ask: AskParams = Field(default_factory=AskParams)
     prepare: PrepareParams = Field(default_factory=PrepareParams)

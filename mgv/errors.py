@@ -57,3 +57,9 @@ class DataError(MgvError):
     """Annotations are wrong, or put one video into two splits."""
 
     exit_code = 8
+
+
+class TrainingError(MgvError):
+    """Training went wrong: the loss is no number."""
+
+    exit_code = 9

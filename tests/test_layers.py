@@ -14,6 +14,7 @@ LAYERS = [
     "model",
     "library",
     "data",
+    "train",
     "retrieve",
     "answer answerers",
     "api",

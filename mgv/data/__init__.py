@@ -1,1 +1,1 @@
-"""Data: annotation formats → samples, split by content, ready to train on."""
+"""Data: annotation formats to samples, the starter data set, cached features, batches."""

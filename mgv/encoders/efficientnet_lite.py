@@ -112,10 +112,17 @@ class EfficientNetLite(nn.Module):
 
     def features(self, pixel_values: Tensor) -> Tensor:
         """[B, 3, H, W] -> [B, 1280, h, w], the grid before pooling."""
-        x = nn.functional.relu6(self._bn0(self._conv_stem(pixel_values)))
+        return self.pyramid(pixel_values)[-1]
+
+    def pyramid(self, pixel_values: Tensor) -> list[Tensor]:
+        """Grids from fine to coarse: the stem's (stride 2), the last at stride 8, and the one before pooling."""
+        x = stem = nn.functional.relu6(self._bn0(self._conv_stem(pixel_values)))
+        middle = x
         for block in self._blocks:
             x = block(x)
-        return nn.functional.relu6(self._bn1(self._conv_head(x)))
+            if x.shape[-1] * 4 >= stem.shape[-1]:
+                middle = x
+        return [stem, middle, nn.functional.relu6(self._bn1(self._conv_head(x)))]
 
     def classify(self, features: Tensor) -> Tensor:
         """[B, 1280, h, w] -> logits [B, K]."""

@@ -27,14 +27,18 @@ from mgv.media.frames import frame_times
 from mgv.model.captions import CaptionRule, cut_evenly, movie_captions, nearest_captions, upstream_captions
 from mgv.model.prompt import Piece, SegmentEncoder, adds_bos, find_chat, find_layout, frame_pieces, joined
 from mgv.model.sampling import even_subset, floor_step_indices, linspace_indices, per_second_indices
+from mgv.model.video_llm import IGNORED
 from mgv.records import Cue
 
 Mode = Literal["corrected", "upstream", "upstream_eval"]
-IGNORED = -100
 SUBTITLE_SHARE = 0.25
 """Captions take at most this share of the room for a prompt."""
 QUESTION_TOKENS = 256
 """LLaMA-VID's Q-Former reads at most this much of a question, from its end."""
+
+
+Dialogue = Sequence[tuple[str, str]]
+"""Questions and their answers, each building on those ahead of it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,6 +151,8 @@ class Batch:
     question_ids: Tensor | None = None
     question_mask: Tensor | None = None
     labels: Tensor | None = None
+    branches: Tensor | None = None
+    """[B, L], of `pack`: 0 for what all questions share, k for the k-th question, -1 for padding."""
     prompts: list[Prompt] = field(default_factory=list)
 
     def inputs(self) -> dict[str, Tensor]:
@@ -223,6 +229,59 @@ class Processor:
             self._add_questions(batch, clips)
         return batch
 
+    @property
+    def packs(self) -> bool:
+        """Whether several questions can share what is shown of a video: not where the frames' tokens depend on the
+        question (LLaMA-VID), and not in the upstream modes, which cut a prompt as a whole."""
+        return self.config.mode == "corrected" and not self.config.reads_question
+
+    def pack(
+        self, clips: Sequence[Clip], lessons: Sequence[Sequence[Dialogue]], vision: bool = True
+    ) -> Batch:
+        """Clips, each with several dialogues to learn that share its frames and captions, read once.
+
+        The loss is that of each dialogue in a row of its own (tests/model/test_packing.py): a dialogue sees what is
+        shared and itself, and its positions go on from what is shared. Every answer of a dialogue is learnt.
+        """
+        assert self.packs, "this processor cannot pack"
+        prompts, rows, branches, targets = [], [], [], []
+        for clip, dialogues in zip(clips, lessons, strict=True):
+            written = [self._write_dialogue(dialogue) for dialogue in dialogues]
+            longest = max(len(ids) for ids, _, _ in written)
+            shown, frames, report = self._fit(clip, longest, 0)
+            num_cut = sum(num_cut for _, _, num_cut in written)
+            report = replace(report, num_answer_tokens_cut=num_cut)
+            prompts.append(Prompt(input_ids=shown, frames=tuple(frames), answer_ids=[], report=report))
+            rows.append(shown + [i for ids, _, _ in written for i in ids])
+            targets.append([IGNORED] * len(shown) + [i for _, labels, _ in written for i in labels])
+            branches.append([0] * len(shown) + [k for k, (ids, _, _) in enumerate(written, 1) for _ in ids])
+        batch = Batch(
+            input_ids=_pad(rows, self._pad_id, left=False),
+            attention_mask=_pad([[1] * len(row) for row in rows], 0, left=False),
+            num_frames=torch.tensor([len(prompt.frames) for prompt in prompts]),
+            labels=_pad(targets, IGNORED, left=False),
+            branches=_pad(branches, -1, left=False),
+            prompts=prompts,
+        )
+        if vision:
+            self._add_vision(batch, clips)
+        return batch
+
+    def _write_dialogue(self, dialogue: Dialogue) -> tuple[list[int], list[int], int]:
+        """Ids and labels of questions and answers in turn, and how many answer tokens were cut."""
+        ids: list[int] = []
+        labels: list[int] = []
+        num_cut = 0
+        lead = self.layout.after_frames
+        for question, answer in dialogue:
+            asked = self.encode(f"{lead}{self.encode.clean(question)}{self.chat.assistant}")
+            answered, num_answer_cut = self._answer_ids(answer)
+            ids += asked + answered
+            labels += [IGNORED] * len(asked) + answered
+            num_cut += num_answer_cut
+            lead = self.chat.user
+        return ids, labels, num_cut
+
     def sample_times(self, start_s: float, end_s: float, frame_rate: float) -> list[float]:
         """When to take frames of [start_s, end_s]: evenly, or in the upstream modes by the system's own rule.
 
@@ -293,15 +352,21 @@ class Processor:
 
     def _write_corrected(self, clip: Clip) -> Prompt:
         answer_ids, num_answer_cut = self._answer(clip)
-        room = self.config.context_tokens - (len(answer_ids) or self.config.max_new_tokens)
         asked = self._asked(clip)
+        shown, frames, report = self._fit(clip, len(asked), len(answer_ids) or self.config.max_new_tokens)
+        report = replace(report, num_answer_tokens_cut=num_answer_cut)
+        return Prompt(input_ids=shown + asked, frames=tuple(frames), answer_ids=answer_ids, report=report)
+
+    def _fit(self, clip: Clip, num_asked: int, num_answer: int) -> tuple[list[int], list[int], CutReport]:
+        """What stands ahead of a question of that many tokens, and the frames it shows."""
+        room = self.config.context_tokens - num_answer
         captions_room = int(room * SUBTITLE_SHARE) if clip.cues else 0
         num_frames = min(clip.num_frames, self.config.limits.num_frames)
         while True:
             frames = even_subset(clip.num_frames, num_frames)
             captions = self._captions(clip, frames, captions_room)
             shown = self._shown(captions)
-            excess = len(shown) + len(asked) - room
+            excess = len(shown) + num_asked - room
             if excess <= 0:
                 break
             if num_frames > 1:
@@ -310,18 +375,17 @@ class Processor:
                 captions_room = max(0, min(captions_room, sum(map(len, map(self.encode, captions)))) - excess)
             else:
                 raise UsageError(
-                    f"the question ({len(asked)} tokens) and one frame ({len(shown)}) do not fit: the model reads "
-                    f"{self.config.context_tokens} tokens, {self.config.context_tokens - room} are kept for the answer"
+                    f"the question ({num_asked} tokens) and one frame ({len(shown)}) do not fit: the model reads "
+                    f"{self.config.context_tokens} tokens, {num_answer} are kept for the answer"
                 )
         report = CutReport(
             num_frames=num_frames,
             num_frames_given=clip.num_frames,
             num_words=sum(len(caption.split()) for caption in captions),
             num_words_given=sum(len(cue.text.split()) for cue in clip.cues),
-            num_tokens=len(shown) + len(asked),
-            num_answer_tokens_cut=num_answer_cut,
+            num_tokens=len(shown) + num_asked,
         )
-        return Prompt(input_ids=shown + asked, frames=tuple(frames), answer_ids=answer_ids, report=report)
+        return shown, frames, report
 
     def _captions(self, clip: Clip, frames: Sequence[int], room: int) -> list[str]:
         """Each shown frame's words, cut evenly to a number of tokens."""
@@ -361,9 +425,10 @@ class Processor:
 
     def _answer(self, clip: Clip) -> tuple[list[int], int]:
         """The answer's ids with its end, and how many were cut from its middle so that the end stays."""
-        if clip.answer is None:
-            return [], 0
-        ids = self.encode(f"{self.encode.clean(clip.answer)}{self.chat.end}")
+        return ([], 0) if clip.answer is None else self._answer_ids(clip.answer)
+
+    def _answer_ids(self, answer: str) -> tuple[list[int], int]:
+        ids = self.encode(f"{self.encode.clean(answer)}{self.chat.end}")
         most = min(self.config.limits.answer_tokens, self.config.context_tokens // 2)
         if len(ids) <= most:
             return ids, 0

@@ -41,7 +41,8 @@ CHATS = {
     "vicuna_v1": Chat(opening=f"{VICUNA_V1}USER: ", user="USER: ", assistant=" ASSISTANT:", end="</s>"),
     "llava_v1": Chat(opening=f"{LLAVA_V1}USER: ", user="USER: ", assistant=" ASSISTANT:", end="</s>"),
 }
-"""The published chats; `tokenizer` stands for the language model's own template."""
+"""The published chats; `tokenizer` stands for the language model's own template, `plain` for lines: a question, its
+answer, and the tokenizer's end mark."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,8 +126,10 @@ def find_chat(name: str, tokenizer: Any) -> Chat:
     """A published chat, or for `tokenizer` the language model's own template cut around its message."""
     if name in CHATS:
         return CHATS[name]
+    if name == "plain":
+        return Chat(opening="", user="\n", assistant="\n", end=tokenizer.eos_token)
     if name != "tokenizer":
-        raise ConfigError(f"model.chat: {name!r} is none of {', '.join(CHATS)}, tokenizer")
+        raise ConfigError(f"model.chat: {name!r} is none of {', '.join(CHATS)}, plain, tokenizer")
     if not tokenizer.chat_template:
         raise ConfigError(
             "model.chat: tokenizer: this language model has no chat template; choose one by name"

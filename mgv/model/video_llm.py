@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel, TextIteratorStreamer
 from transformers.modeling_outputs import CausalLMOutputWithPast
@@ -19,6 +20,9 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from mgv.encoders.vision import VisionEncoder
 from mgv.errors import UsageError
 from mgv.model.connectors import Connector, Question
+
+IGNORED = -100
+"""A label that asks for nothing."""
 
 
 class VideoLLMConfig(PreTrainedConfig):  # type: ignore[misc]
@@ -116,17 +120,33 @@ class VideoLLM(PreTrainedModel):  # type: ignore[misc]
         question_ids: Tensor | None = None,
         question_mask: Tensor | None = None,
         labels: Tensor | None = None,
+        branches: Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
-        """Logits [B, L, vocabulary], and with labels the loss over those that are not -100."""
+        """Logits [B, L, vocabulary]. With labels: the mean loss over those that are not -100, and the logits of the
+        places that predict one in any row, [B, fewer, vocabulary]; no time goes into the others.
+
+        branches [B, L]: see Processor.pack.
+        """
         visual = self.see(num_frames, pixel_values, features, question_ids, question_mask)
+        mask, places = attention_mask, positions(attention_mask)
+        if branches is not None:
+            mask, places = branch_mask(branches), branch_positions(branches)
+        asked = labels[:, 1:] if labels is not None else None
+        if asked is not None:
+            kept = (asked != IGNORED).any(0).nonzero()[:, 0]
+            asked = asked[:, kept]
+            kwargs["logits_to_keep"] = kept
         output: CausalLMOutputWithPast = self.language_model(
             inputs_embeds=self.embed(input_ids, visual, num_frames),
-            attention_mask=attention_mask,
-            position_ids=positions(attention_mask),
-            labels=labels,
+            attention_mask=mask,
+            position_ids=places,
             **kwargs,
         )
+        if asked is not None:
+            output.loss = F.cross_entropy(
+                output.logits.flatten(0, 1).float(), asked.flatten(), ignore_index=IGNORED
+            )
         return output
 
     @torch.no_grad()
@@ -201,3 +221,21 @@ def fuse(
 def positions(attention_mask: Tensor) -> Tensor:
     """The place of each token among those that count, [B, L]; padding takes 0."""
     return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
+
+
+def branch_mask(branches: Tensor) -> Tensor:
+    """Who sees whom, bool [B, 1, L, L]: what comes earlier and is shared (0) or of the own branch."""
+    length = branches.shape[1]
+    earlier = torch.ones(length, length, dtype=torch.bool, device=branches.device).tril()
+    shared = (branches == 0)[:, None, :]
+    own = branches[:, None, :] == branches[:, :, None]
+    return (earlier & (shared | own))[:, None]
+
+
+def branch_positions(branches: Tensor) -> Tensor:
+    """The place of each token, [B, L]: a branch goes on from what is shared, as if it were the only one."""
+    index = torch.arange(branches.shape[1], device=branches.device).expand_as(branches)
+    begins = branches.diff(dim=1, prepend=branches[:, :1]) != 0
+    start = torch.where(begins, index, 0).cummax(1).values
+    num_shared = (branches == 0).sum(1, keepdim=True)
+    return torch.where(branches > 0, num_shared + index - start, index)

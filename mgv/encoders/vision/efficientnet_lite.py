@@ -1,9 +1,17 @@
-"""The starter's eye: EfficientNet-Lite2's last grid, 1280 channels, as patch features. Weights come in a package."""
+"""The starter's eye: EfficientNet-Lite2's grids as patch features. Weights come in a package.
+
+The last grid, of 1280 channels, says what is shown and has forgotten its colour, which a classifier does not need: a
+linear probe told the colour of shapes in 20 % of unseen cases from it, and in 86 % from the stem's 32 channels. So a
+patch is the last grid's cell beside the means of the stem's and the stride-8 grid's cells within it, each normalised
+to the same length; features of several depths, as in DenseConnector (arXiv 2405.13800).
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mgv.encoders.vision.base import VisionEncoder, VisionSpec, seeded
@@ -26,8 +34,11 @@ class EfficientNetLiteEncoder(VisionEncoder):
 
     def encode(self, pixel_values: Tensor) -> Tensor:
         """[F, 3, S, S] -> [F, grid**2, V]."""
-        cells: Tensor = self.tower.features(pixel_values)
-        return cells.flatten(2).transpose(1, 2)
+        depths = []
+        for grid in self.tower.pyramid(pixel_values):
+            cells = F.adaptive_avg_pool2d(grid, self.spec.grid).flatten(2).transpose(1, 2)
+            depths.append(F.normalize(cells, dim=-1) * self.spec.hidden_size**0.5)
+        return torch.cat(depths, dim=-1)
 
 
 def build_efficientnet_lite(pretrained: str, image_size_px: int = 256) -> EfficientNetLiteEncoder:
@@ -36,7 +47,7 @@ def build_efficientnet_lite(pretrained: str, image_size_px: int = 256) -> Effici
 
     if pretrained == "random":
         with seeded():
-            return EfficientNetLiteEncoder(EfficientNetLite(0.2, 0.3, 10, 32), 32, image_size_px)
+            return EfficientNetLiteEncoder(EfficientNetLite(0.2, 0.3, 10, 32), 32 + 8 + 32, image_size_px)
     if pretrained != "starter":
         raise ConfigError(f"efficientnet_lite: pretrained is `starter` or `random`, got {pretrained!r}")
     from safetensors.torch import load_file
@@ -45,4 +56,4 @@ def build_efficientnet_lite(pretrained: str, image_size_px: int = 256) -> Effici
 
     network = EfficientNetLite()
     network.load_state_dict(load_file(vision_weights()))
-    return EfficientNetLiteEncoder(network.fold_batch_norms(), 1280, image_size_px)
+    return EfficientNetLiteEncoder(network.fold_batch_norms(), 32 + 48 + 1280, image_size_px)

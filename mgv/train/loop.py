@@ -1,0 +1,292 @@
+"""The loop: one stage of training on accelerate, on one process or many, and the same again after a kill.
+
+A step's gradient is that of the mean loss over all answer tokens of its batch, however that is cut into micro-batches
+and shared among processes. Everything a step does follows from the seed and its number (mgv/data/lessons.py).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mgv.config import StageParams, TrainParams
+from mgv.data.features import Eye
+from mgv.data.lessons import Lesson, Lessons, collate, num_micro_batches
+from mgv.errors import ConfigError, TrainingError
+from mgv.model.processor import Batch
+from mgv.model.video_llm import IGNORED, VideoLLM
+from mgv.train.log import Log
+from mgv.train.schedule import learning_rate
+from mgv.train.state import load_state, save_state
+
+logger = logging.getLogger(__name__)
+
+BETAS = (0.9, 0.999)
+Progress = Callable[[str, int, int], None]
+"""What is under way, how much is done, of how much."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scores:
+    """How well a model answers, each question given what was said before it."""
+
+    loss: float
+    """Mean over the answers' tokens."""
+    num_turns: int
+    right: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Closed questions by kind: how many a greedy answer gets word for word, and of how many."""
+
+    @property
+    def accuracy(self) -> float | None:
+        """Over all closed questions; None without any."""
+        num_right, total = (
+            (sum(counts) for counts in zip(*self.right.values(), strict=True)) if self.right else (0, 0)
+        )
+        return num_right / total if total else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What a stage came to."""
+
+    num_steps: int
+    seconds: float
+    """Of this run, without what a run before it did."""
+    first_step: int
+    losses: list[float]
+    """Of every step of this run."""
+    num_tokens: int
+    """Tokens read in this run."""
+
+
+def train(
+    model: VideoLLM,
+    lessons: Lessons,
+    validation: Lessons | None,
+    eye: Eye,
+    *,
+    stage: StageParams,
+    params: TrainParams,
+    state_dir: Path,
+    log: Log,
+    fingerprint: str,
+    accelerator: Any,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Train `model` in place. Raises TrainingError when the loss is no number, MgvError when a state cannot be kept."""
+    started = time.monotonic()
+    num_micro = num_micro_batches(stage.batch_size, stage.micro_batch_size, accelerator.num_processes)
+    num_steps = lessons.num_steps(stage.micro_batch_size, num_micro, stage.epochs)
+    num_steps = min(num_steps, stage.max_steps or num_steps)
+    if params.gradient_checkpointing:
+        model.language_model.gradient_checkpointing_enable(
+            gradient_checkpointing_kwargs={"use_reentrant": False}
+        )
+    optimizer = torch.optim.AdamW(parameter_groups(model, stage.weight_decay), lr=0.0, betas=BETAS)
+    wrapped, optimizer = accelerator.prepare(model, optimizer)
+    learning = [parameter for parameter in wrapped.parameters() if parameter.requires_grad]
+    before = load_state(state_dir, wrapped, _bare(optimizer), fingerprint)
+    first_step = before.step if before else 0
+    if before:
+        logger.info("going on after step %d of %d", first_step, num_steps)
+    log.begin(first_step)
+
+    losses: list[float] = []
+    num_read = 0
+    rank, world = accelerator.process_index, accelerator.num_processes
+    plan = islice(
+        lessons.steps(params.seed, stage.micro_batch_size, num_micro, first_step), num_steps - first_step
+    )
+    mine = ((number, micro[rank::world]) for number, micro in enumerate(plan, first_step))
+    wrapped.train()
+    for step, numbers, batches in _prefetched(mine, lessons, eye):
+        batches = [batch.to(accelerator.device) for batch in batches]
+        num_answer = torch.tensor(sum(_num_labels(batch) for batch in batches), device=accelerator.device)
+        total = int(accelerator.reduce(num_answer, "sum"))
+        rate = learning_rate(step, num_steps, stage)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        torch.manual_seed(params.seed + step * world + rank)  # dropout: the same when this step is done again
+        loss = torch.zeros((), device=accelerator.device)
+        for place, batch in enumerate(batches):
+            with nullcontext() if place == len(batches) - 1 else accelerator.no_sync(wrapped):
+                share = wrapped(**batch.inputs()).loss * (_num_labels(batch) / total)
+                accelerator.backward(share * world)  # DDP takes the mean over processes
+                loss += share.detach()
+        loss_value = float(accelerator.reduce(loss, "sum"))
+        if loss_value != loss_value or abs(loss_value) == float("inf"):
+            names = ", ".join(lessons[number].sample.sample_id for micro in numbers for number in micro)
+            raise TrainingError(
+                f"step {step}: the loss is {loss_value}, expected a finite number; lower learning_rate or train in "
+                f"fp32 (train.precision). The step read: {names[:500]}"
+            )
+        norm = accelerator.clip_grad_norm_(learning, stage.clip_norm or float("inf"))
+        optimizer.step()
+        optimizer.zero_grad()
+
+        losses.append(loss_value)
+        num_read += sum(int(batch.attention_mask.sum()) for batch in batches)
+        done = step + 1
+        is_last = done == num_steps
+        if done % params.log_every == 0 or is_last:
+            recent = losses[-params.log_every :]
+            log.write(
+                done,
+                {"train/loss": loss_value, "train/learning_rate": rate, "train/gradient_norm": float(norm)},
+            )
+            logger.info("step %d of %d: loss %.4f", done, num_steps, sum(recent) / len(recent))
+        if validation and (done % params.validate_every == 0 or is_last):
+            scores = measure(
+                wrapped, validation, eye, accelerator, params.validate_samples, stage.micro_batch_size
+            )
+            log.write(done, {"validation/loss": scores.loss} | ({"validation/accuracy": scores.accuracy}
+                                                                 if scores.accuracy is not None else {}))  # fmt: skip
+        if done % params.save_every == 0 and not is_last:
+            save_state(state_dir, wrapped, _bare(optimizer), step=done, fingerprint=fingerprint,
+                       keep=params.keep_checkpoints, is_main=accelerator.is_main_process)  # fmt: skip
+        if progress:
+            progress("steps", done, num_steps)
+    seconds = time.monotonic() - started
+    return Outcome(
+        num_steps=num_steps, seconds=seconds, first_step=first_step, losses=losses, num_tokens=num_read
+    )
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """What learns; biases and norms do not decay (runner_base.py of MiniGPT4-Video: one-dimensional ones)."""
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not learning:
+        raise ConfigError("train: nothing learns in this stage; set its connector or language_model")
+    return [
+        {"params": [p for p in learning if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in learning if p.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+@torch.no_grad()
+def measure(
+    model: nn.Module,
+    lessons: Lessons,
+    eye: Eye,
+    accelerator: Any,
+    most: int | None = None,
+    batch_size: int = 4,
+    subtitles: bool = True,
+) -> Scores:
+    """Loss and accuracy over the first lessons, shared among the processes.
+
+    Greedy decoding writes an answer word for word exactly when, given the answer so far, each of its tokens and the
+    end are the likeliest: so one pass tells, and nothing is generated.
+    """
+    was_training = model.training
+    model.eval()
+    count = min(most or len(lessons), len(lessons))
+    rank, world = accelerator.process_index, accelerator.num_processes
+    loss, num_labels, num_turns = 0.0, 0, 0
+    right: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for start in range(rank * batch_size, count, world * batch_size):
+        chosen = [lessons[number] for number in range(start, min(start + batch_size, count))]
+        batch = collate(chosen, lessons.processor, eye, subtitles).to(accelerator.device)
+        output = model(**batch.inputs())
+        loss += float(output.loss) * _num_labels(batch)
+        num_labels += _num_labels(batch)
+        for lesson, hits in zip(chosen, _right_turns(batch, output.logits), strict=True):
+            num_turns += len(hits)
+            if lesson.sample.is_dialogue:
+                continue  # an answer of a dialogue is not judged by itself
+            for turn, hit in zip(lesson.turns, hits, strict=True):
+                if turn.choices:
+                    right[turn.kind][0] += hit
+                    right[turn.kind][1] += 1
+    if world > 1:
+        from accelerate.utils import gather_object
+
+        parts = gather_object([(loss, num_labels, num_turns, dict(right))])
+        loss, num_labels, num_turns = (sum(part[i] for part in parts) for i in range(3))
+        kinds = {kind for part in parts for kind in part[3]}
+        right = {k: [sum(part[3].get(k, (0, 0))[i] for part in parts) for i in (0, 1)] for k in kinds}
+    model.train(was_training)
+    return Scores(
+        loss=loss / max(1, num_labels),
+        num_turns=num_turns,
+        right={kind: (hits, total) for kind, (hits, total) in sorted(right.items())},
+    )
+
+
+def _right_turns(batch: Batch, logits: Tensor) -> list[list[bool]]:
+    """For each row and each of its questions, whether every answer token is the likeliest."""
+    assert batch.labels is not None
+    asked = batch.labels[:, 1:]
+    kept = (asked != IGNORED).any(0)
+    asked = asked[:, kept]
+    hits = (logits.argmax(-1) == asked) | (asked == IGNORED)  # [B, K]
+    if batch.branches is None:
+        return [[bool(row.all())] for row in hits]
+    branches = batch.branches[:, 1:][:, kept]
+    return [
+        [bool(row[own == branch].all()) for branch in range(1, int(batch.branches[place].max()) + 1)]
+        for place, (row, own) in enumerate(zip(hits, branches, strict=True))
+    ]
+
+
+def _prefetched(
+    plan: Iterator[tuple[int, list[list[int]]]], lessons: Lessons, eye: Eye
+) -> Iterator[tuple[int, list[list[int]], list[Batch]]]:
+    """Each step's batches; the next ones are read while one is learnt."""
+
+    def make(numbers: list[list[int]]) -> list[Batch]:
+        return [lessons.collate(micro, eye) for micro in numbers]
+
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        waiting: tuple[int, list[list[int]], Future[list[Batch]]] | None = None
+        for step, numbers in plan:
+            coming = (step, numbers, reader.submit(make, numbers))
+            if waiting:
+                yield waiting[0], waiting[1], waiting[2].result()
+            waiting = coming
+        if waiting:
+            yield waiting[0], waiting[1], waiting[2].result()
+
+
+def _num_labels(batch: Batch) -> int:
+    assert batch.labels is not None
+    return int((batch.labels[:, 1:] != IGNORED).sum())
+
+
+def _bare(optimizer: Any) -> torch.optim.Optimizer:
+    """torch's own optimizer below accelerate's."""
+    bare: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)
+    return bare
+
+
+def sample_answers(
+    model: VideoLLM, lessons: Sequence[Lesson], eye: Eye, max_new_tokens: int = 32
+) -> list[dict[str, str]]:
+    """What the model writes to a few questions, greedily, beside what was expected."""
+    from mgv.model.processor import Clip
+    from mgv.model.session import VideoSession
+
+    shown = []
+    for lesson in lessons:
+        sample, turn = lesson.sample, lesson.turns[0]
+        look = eye.look(sample)
+        clip = Clip(question="", features=look.features, frame_times_s=look.times_s, cues=sample.cues)
+        session = VideoSession(model, eye.processor, clip)
+        earlier = sample.turns[: lesson.first] if sample.is_dialogue else ()
+        history = tuple((before.question, before.answer) for before in earlier)
+        text = session.ask(turn.question, history, max_new_tokens=max_new_tokens, do_sample=False)
+        shown.append(
+            {"sample": sample.sample_id, "question": turn.question, "expected": turn.answer, "answer": text}
+        )
+    return shown

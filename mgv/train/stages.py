@@ -1,0 +1,237 @@
+"""The three stages: pretrain_image, pretrain_video, instruct; each starts from the one before and ends in a folder.
+
+data/prepare/STAGE/{train,validation}.jsonl   what is learnt (mgv prepare)
+data/features                                 what the frozen vision encoder saw
+models/resume/STAGE                           the run's states and curves, until it is done
+models/train/STAGE                            the model (mgv/model/checkpoint.py), train.json
+results/train/STAGE                           metrics.json and curves/*.tsv for DVC
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mgv.config import ModelParams, StageParams
+from mgv.data.features import Eye, FeatureCache, fingerprint
+from mgv.data.lessons import Lessons
+from mgv.data.samples import SampleFile
+from mgv.errors import ConfigError, UsageError, WorkspaceError
+from mgv.model.adapt import Lora, adapt
+from mgv.model.build import build_processor, build_video_llm
+from mgv.model.checkpoint import load_checkpoint, model_card, save_checkpoint
+from mgv.model.processor import Processor
+from mgv.model.video_llm import VideoLLM
+from mgv.train.log import Log
+from mgv.train.loop import Outcome, Progress, Scores, measure, sample_answers, train
+from mgv.workspace import Workspace, write_json
+
+logger = logging.getLogger(__name__)
+
+STAGES = ("pretrain_image", "pretrain_video", "instruct")
+NUM_SHOWN = 8
+"""Answers that a stage shows of its validation set."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageReport:
+    """What a stage came to."""
+
+    stage: str
+    folder: Path
+    outcome: Outcome
+    scores: Scores | None
+    """Over the whole validation set; None where there is none."""
+
+
+def train_stage(workspace: Workspace, stage: str, progress: Progress | None = None) -> StageReport:
+    """Train one stage and write its folder. A run that was stopped goes on where it was."""
+    from accelerate import Accelerator
+
+    if stage not in STAGES:
+        raise UsageError(f"stage {stage!r} is none of {', '.join(STAGES)}")
+    params = workspace.params
+    chosen: StageParams = getattr(params.train, stage)
+    accelerator = Accelerator(mixed_precision=_precision(params.train.precision))
+    report = progress if accelerator.is_main_process else None
+    files = _sample_files(workspace.root, stage)
+
+    torch.manual_seed(params.train.seed)
+    model, processor = begin_model(workspace, stage, str(accelerator.device))
+    base = fingerprint(model)
+    cache = (
+        FeatureCache(workspace.root / "data/features", params.train.cache_max_gb)
+        if params.train.cache_features
+        else None
+    )
+    eye = Eye(model, processor, cache, workspace.root)
+    adapt(
+        model,
+        connector=chosen.connector,
+        language_model=chosen.language_model,
+        lora=Lora(**asdict(params.model.lora)),
+    )
+    if cache is not None:
+        if accelerator.is_main_process:
+            _look_at_all(eye, list(files.values()), report)
+        accelerator.wait_for_everyone()
+        if not accelerator.is_main_process:
+            eye.cache = FeatureCache(cache.folder, params.train.cache_max_gb)
+    lessons = {
+        split: Lessons(file, processor, chosen.turns_per_video) for split, file in files.items() if len(file)
+    }
+    about = {
+        "stage": stage,
+        "model": asdict(params.model),
+        "train": asdict(chosen) | {"seed": params.train.seed, "precision": params.train.precision},
+        "data": {split: digest(file.path) for split, file in files.items()},
+        "weights": base,
+    }
+    resume = workspace.root / "models/resume" / stage
+    log = Log(resume / "log", workspace.root / "results/tensorboard" / stage, accelerator.is_main_process)
+    run = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()
+    outcome = train(
+        model,
+        lessons["train"],
+        lessons.get("validation"),
+        eye,
+        stage=chosen,
+        params=params.train,
+        state_dir=resume,
+        log=log,
+        fingerprint=run,
+        accelerator=accelerator,
+        progress=report,
+    )
+    scores = measure(model, lessons["validation"], eye, accelerator) if "validation" in lessons else None
+    folder = workspace.root / "models/train" / stage
+    if accelerator.is_main_process:
+        log.end()
+        shown = lessons.get("validation", lessons["train"])
+        first = [shown[number] for number in range(min(NUM_SHOWN, len(shown)))]
+        answers = sample_answers(model, first, eye)
+        metrics = _metrics(outcome, scores)
+        card = model_card(model) + _card(about, metrics)
+        save_checkpoint(model, processor, folder, card)
+        write_json(folder / "train.json", about | {"metrics": metrics, "answers": answers})
+        _publish_curves(resume / "log", workspace.root / "results/train" / stage, metrics)
+        shutil.rmtree(resume)
+    accelerator.wait_for_everyone()
+    return StageReport(stage=stage, folder=folder, outcome=outcome, scores=scores)
+
+
+def begin_model(workspace: Workspace, stage: str, device: str) -> tuple[VideoLLM, Processor]:
+    """The first stage's new model, or that of the stage before."""
+    params = workspace.params.model
+    number = STAGES.index(stage)
+    if number == 0:
+        return new_model(params, device)
+    before = workspace.root / "models/train" / STAGES[number - 1]
+    if not (before / "config.json").is_file():
+        raise WorkspaceError(
+            f"{before}: no model there; stage {stage} starts from it: run `mgv train {STAGES[number - 1]}`"
+        )
+    model, processor = load_checkpoint(before, device=device, quantization=params.language_model.quantization)
+    if model.config.connector["name"] != params.connector.name:
+        raise ConfigError(
+            f"model.connector.name is {params.connector.name}, {before} holds {model.config.connector['name']}: "
+            f"train the stages anew, from {STAGES[0]}"
+        )
+    return model, processor
+
+
+def new_model(params: ModelParams, device: str = "auto") -> tuple[VideoLLM, Processor]:
+    """A model of these parts with a connector that has learnt nothing."""
+    model, tokenizer = build_video_llm(
+        params.connector.name,
+        vision_encoder=params.vision_encoder.name,
+        vision_pretrained=params.vision_encoder.pretrained,
+        language_model=params.language_model.pretrained,
+        connector_options=params.connector.options,
+        quantization=params.language_model.quantization,
+        device=device,
+    )
+    processor = build_processor(
+        model, tokenizer, mode=params.mode, chat=params.chat, num_frames=params.num_frames
+    )
+    return model, processor
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sample_files(root: Path, stage: str) -> dict[str, SampleFile]:
+    folder = root / "data/prepare" / stage
+    if not (folder / "train.jsonl").is_file():
+        raise WorkspaceError(f"{folder}/train.jsonl: not there; run `mgv prepare` (params: prepare.sources)")
+    return {
+        split: SampleFile(folder / f"{split}.jsonl")
+        for split in ("train", "validation")
+        if (folder / f"{split}.jsonl").is_file()
+    }
+
+
+def _look_at_all(eye: Eye, files: list[SampleFile], progress: Progress | None) -> None:
+    """Fill the feature cache."""
+    assert eye.cache is not None
+    total = sum(map(len, files))
+    done = 0
+
+    def step(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress:
+            progress("features", done, total)
+
+    encoded = eye.keep((file[i] for file in files for i in range(len(file))), step)
+    logger.info(
+        "%d videos and images looked at; %s holds %.2f GB",
+        encoded,
+        eye.cache.folder,
+        eye.cache.num_bytes / 1e9,
+    )
+
+
+def _precision(wanted: str) -> str:
+    """accelerate's word for it."""
+    if wanted == "auto":
+        wanted = "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "fp32"
+    return "no" if wanted == "fp32" else wanted
+
+
+def _metrics(outcome: Outcome, scores: Scores | None) -> dict[str, Any]:
+    metrics: dict[str, Any] = {"steps": outcome.num_steps}
+    if outcome.losses:
+        last = outcome.losses[-20:]
+        metrics["train_loss"] = round(sum(last) / len(last), 4)
+    if scores:
+        metrics["validation_loss"] = round(scores.loss, 4)
+        if scores.accuracy is not None:
+            metrics["validation_accuracy"] = round(scores.accuracy, 4)
+            metrics["validation_by_kind"] = {k: round(n / total, 4) for k, (n, total) in scores.right.items()}
+    return metrics
+
+
+def _card(about: dict[str, Any], metrics: dict[str, Any]) -> str:
+    lines = [f"* {key}: {value}" for key, value in metrics.items()]
+    data = [f"* {split}.jsonl: SHA-256 {value}" for split, value in about["data"].items()]
+    return "\n## Training\n\n" + "\n".join([f"* stage: {about['stage']}", *lines, *data]) + "\n"
+
+
+def _publish_curves(log: Path, folder: Path, metrics: dict[str, Any]) -> None:
+    """Metrics and curves where DVC looks for them."""
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "curves").mkdir(parents=True)
+    for file in sorted((log / "plots/metrics").rglob("*.tsv")):
+        shutil.copyfile(file, folder / "curves" / f"{file.parent.name}_{file.name}")
+    write_json(folder / "metrics.json", metrics)

@@ -1,0 +1,144 @@
+"""Resume: the state of a run between two steps, written whole or not at all.
+
+    FOLDER/step-000120/trainable.safetensors     what learns, by name
+                       optimizer.pt              AdamW's moments by parameter name; read with weights_only
+                       state.json                step, what the run is (fingerprint), last of all
+
+What learns at a step, the order of the data and dropout all follow from the seed and the step, so nothing else is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+
+from mgv.errors import MgvError
+from mgv.model.checkpoint import load_tensors, save_tensors
+
+logger = logging.getLogger(__name__)
+
+PREFIX = "step-"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunState:
+    """Where the last run stopped."""
+
+    step: int
+    """Steps done."""
+    extra: dict[str, Any]
+    """What the caller kept: sums for its report."""
+
+
+def save_state(
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, *, step: int, fingerprint: str, keep: int,
+    is_main: bool = True, extra: dict[str, Any] | None = None,
+) -> None:  # fmt: skip
+    """Write the state after a step; older ones but the last `keep` go. Every process calls it, the main one writes.
+
+    Raises MgvError when it cannot be written (a full disk): the ones before it are left as they were.
+    """
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
+    tensors: dict[str, Any] = get_model_state_dict(model, options=options)
+    moments = get_optimizer_state_dict(model, optimizer, options=options)
+    if not is_main:
+        return
+    learning = {_plain(name) for name, parameter in model.named_parameters() if parameter.requires_grad}
+    partial = folder / f".{PREFIX}{step:06}.partial"
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        save_tensors(
+            {name: t for name, t in tensors.items() if name in learning}, partial / "trainable.safetensors"
+        )
+        torch.save(moments, partial / "optimizer.pt")
+        about = {"step": step, "fingerprint": fingerprint, "extra": extra or {}}
+        (partial / "state.json").write_text(json.dumps(about), encoding="utf-8")
+        for file in partial.iterdir():
+            _flush(file)
+        place = folder / f"{PREFIX}{step:06}"
+        shutil.rmtree(place, ignore_errors=True)
+        partial.rename(place)
+        _flush(folder)
+    except (OSError, RuntimeError) as error:  # torch.save and safetensors tell a full disk in their own ways
+        shutil.rmtree(partial, ignore_errors=True)
+        before = states(folder)
+        kept = (
+            f"step {step_of(before[-1])} is kept, run the same command to go on from it"
+            if before
+            else "none before"
+        )
+        raise MgvError(
+            f"{folder}: the state after step {step} cannot be written: {error} ({kept})"
+        ) from error
+    for old in states(folder)[:-keep]:
+        shutil.rmtree(old)
+
+
+def load_state(
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, fingerprint: str
+) -> RunState | None:
+    """Put the last state of the same run into model and optimizer; None where there is none.
+
+    A state of another run (other data, params or weights) is left out and said; one that was cut short falls back to
+    the one before it.
+    """
+    for place in reversed(states(folder)):
+        try:
+            about = json.loads((place / "state.json").read_text(encoding="utf-8"))
+            if about["fingerprint"] != fingerprint:
+                logger.warning("%s: of a run with other data, params or weights; starting anew", place)
+                return None
+            tensors = load_tensors(place / "trainable.safetensors")
+            moments = torch.load(place / "optimizer.pt", weights_only=True, map_location="cpu")
+        except (OSError, ValueError, KeyError, RuntimeError, EOFError, MgvError) as error:
+            logger.warning("%s: cannot be read (%s); trying the one before it", place, error)
+            continue
+        options = StateDictOptions(full_state_dict=True, strict=False, ignore_frozen_params=True)
+        set_model_state_dict(model, dict(tensors), options=options)
+        set_optimizer_state_dict(model, optimizer, moments, options=options)
+        return RunState(step=about["step"], extra=about["extra"])
+    return None
+
+
+def states(folder: Path) -> list[Path]:
+    """The finished states, oldest first."""
+    return sorted(place for place in folder.glob(f"{PREFIX}*") if (place / "state.json").is_file())
+
+
+def step_of(place: Path) -> int:
+    """The step in a state's name."""
+    return int(place.name.removeprefix(PREFIX))
+
+
+def _plain(name: str) -> str:
+    """A parameter's name without what wrappers put ahead of it."""
+    return (
+        name.replace("_fsdp_wrapped_module.", "")
+        .replace("_checkpoint_wrapped_module.", "")
+        .removeprefix("module.")
+    )
+
+
+def _flush(path: Path) -> None:
+    """Have the operating system write it out, so that a rename does not outrun the bytes."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
