@@ -212,8 +212,8 @@ class TrainParams:
     cache_max_gb: float = Field(default=20.0, gt=0)
     log_every: int = Field(default=10, ge=1)
     """Steps."""
-    validate_every: int = Field(default=100, ge=1)
-    validate_samples: int = Field(default=100, ge=1)
+    validate_every: int = Field(default=200, ge=1)
+    validate_samples: int = Field(default=48, ge=1)
     save_every: int = Field(default=100, ge=1)
     keep_checkpoints: int = Field(default=2, ge=1)
     pretrain_image: StageParams = Field(default_factory=lambda: StageParams(epochs=1.25))
@@ -221,6 +221,7 @@ class TrainParams:
     instruct: StageParams = Field(default_factory=lambda: StageParams(epochs=1.6))
 
 
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class SourceParams:
     """Annotations to learn from, and the media that they are about. Paths are relative to the workspace."""
 
