@@ -32,7 +32,8 @@ from mgv.records import Cue, Sample
 from mgv.workspace import Workspace, write_json
 
 OnRows = Callable[[str, int, int], None]
-"""Told a source's label, how many of its samples are ready, and how many there will be (0: not known yet)."""
+"""Told a source's label, how many of its samples (of `scenes`: videos) are ready, and how many there will be, 0 as
+long as that is not known."""
 _MIN_ROWS = 100
 """Rows to have seen before their share of bad ones says anything."""
 
@@ -82,7 +83,6 @@ class Preparation:
                 num_rows, bad_rows = self._make_scenes(source, out, partial(progress, label))
             else:
                 num_rows, bad_rows = self._read(source, label, out, partial(progress, label))
-        progress(label, out.num_samples, out.num_samples)
         report = SourceReport(label=label, num_rows=num_rows, bad_rows=tuple(bad_rows), tallies=out.tallies)
         self._reports[label] = report
         return report
@@ -124,6 +124,8 @@ class Preparation:
                 if num_rows >= _MIN_ROWS:
                     faults.check(num_rows)
         faults.check(num_rows)
+        if out.num_samples != source.limit:
+            progress(out.num_samples, out.num_samples)
         return num_rows, bad_rows
 
     def _make_scenes(

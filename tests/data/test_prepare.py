@@ -372,7 +372,7 @@ def test_scenes_go_to_the_stages_and_splits_that_they_say(workspace: Workspace, 
     found = samples(workspace)["scenes/1"]
     assert found.media == "data/scenes/1.mp4"
     assert (workspace.root / found.media).is_file()
-    assert told == [("scenes", n, 4) for n in (1, 2, 3, 4)] + [("scenes", 4, 4)]
+    assert told == [("scenes", n, 4) for n in (1, 2, 3, 4)]
     prepare(set_params(workspace.root, prepare={"sources": [source | {"stage": "instruct"}]}))
     assert samples(workspace, "pretrain_video") == {}
 
