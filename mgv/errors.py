@@ -6,7 +6,8 @@ MgvError             1   anything else a person can mend
 ├── MediaError       4   a video or subtitle file that cannot be read
 ├── WorkspaceError   5   no workspace here, or nothing in it yet
 ├── WeightsError     6   weights that are not at hand, or not what they should be
-└── BusyError        7   another process holds the workspace
+├── BusyError        7   another process holds the workspace
+└── GateError        8   an evaluation is worse than the baseline allows
 """
 
 
@@ -50,3 +51,9 @@ class BusyError(MgvError):
     """Another process holds the workspace."""
 
     exit_code = 7
+
+
+class GateError(MgvError):
+    """An evaluation is worse than the baseline allows, or was made on another set."""
+
+    exit_code = 8

@@ -14,8 +14,9 @@ LAYERS = [
     "model",
     "library",
     "retrieve",
-    "answer answerers",
+    "endpoint answer answerers",
     "api",
+    "evaluate",
     "doctor demo",
     "cli",
 ]
