@@ -117,7 +117,10 @@ class OpenAIAnswerer:
             frames, _ = moment_frames(moment, self._videos_dir, self._params.num_frames)
             content += [{"type": "image_url", "image_url": {"url": data_url(frame)}} for frame in frames]
         content.append({"type": "text", "text": question})
-        messages = [{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": content}]
+        messages: list[dict[str, Any]] = [
+            {"role": "system", "content": INSTRUCTION},
+            {"role": "user", "content": content},
+        ]
         return said(self._endpoint.chat(messages, self._params.max_new_tokens).text)
 
 

@@ -1,4 +1,4 @@
-"""Endpoint: chat with any server that speaks as OpenAI's does. The key comes from the environment, never from a file."""
+"""Endpoint: chat with any server that speaks as OpenAI's does. The key comes from the environment only."""
 
 from __future__ import annotations
 
@@ -84,7 +84,9 @@ class Endpoint:
                 output_tokens=usage.get("completion_tokens"),
             )
         except (AttributeError, KeyError, IndexError, TypeError) as error:
-            raise MgvError(f"{self._params.base_url}: its reply holds no answer: {str(reply)[:200]}") from error
+            raise MgvError(
+                f"{self._params.base_url}: its reply holds no answer: {str(reply)[:200]}"
+            ) from error
 
     def _post(self, body: dict[str, Any]) -> Any:
         url = f"{self._params.base_url.rstrip('/')}/chat/completions"

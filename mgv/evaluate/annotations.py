@@ -71,7 +71,9 @@ class Row:
         try:
             start_s, end_s = (float(part) for part in parts)
         except (TypeError, ValueError) as error:
-            raise MgvError(f"{self.where}: {names[0]!r} is {str(value)[:60]!r}, expected a start and an end") from error
+            raise MgvError(
+                f"{self.where}: {names[0]!r} is {str(value)[:60]!r}, expected a start and an end"
+            ) from error
         return start_s, end_s
 
     def _as(self, kind: Callable[[Any], Any], names: tuple[str, ...]) -> Any:
@@ -182,6 +184,13 @@ def video_shelf(folder: Path) -> Shelf:
     return Shelf(folder, VIDEO_SUFFIXES | {".gif"} | PICTURES)
 
 
+def plain_name(video: str) -> str:
+    """A video's name without folder and suffix, so that `talk.mp4` and a data set's `talk` are the same."""
+    last = PurePosixPath(video.replace("\\", "/")).name
+    stem, dot, suffix = last.rpartition(".")
+    return stem if dot and f".{suffix.lower()}" in VIDEO_SUFFIXES | {".gif"} else last
+
+
 def read_cues(path: Path, *, shift_s: float = 0.0) -> tuple[Cue, ...]:
     """The cues of a subtitle file, WebVTT, SRT or LongVideoBench's JSON, shift_s taken off; none before 0."""
     if path.suffix.lower() == ".json":
@@ -227,4 +236,6 @@ def say_missing(what: str, missing: Mapping[str, int]) -> None:
     """One warning with how many videos are missing, which, and how many entries wait for them."""
     if missing:
         named = ", ".join(sorted(missing)[:5]) + (" …" if len(missing) > 5 else "")
-        logger.warning("%s: %d videos are missing, with %d entries: %s", what, len(missing), sum(missing.values()), named)
+        logger.warning(
+            "%s: %d videos are missing, with %d entries: %s", what, len(missing), sum(missing.values()), named
+        )

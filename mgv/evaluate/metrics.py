@@ -34,7 +34,7 @@ def reciprocal_rank(relevant: Sequence[bool]) -> float:
 
 
 def ndcg_at(relevant: Sequence[bool], num_relevant: int, k: int) -> float:
-    """Normalised discounted cumulative gain with gains of 0 and 1, discount log2(1 + rank) (Järvelin, Kekäläinen 2002)."""
+    """Normalised discounted cumulative gain, gains of 0 and 1, discount log2(1 + rank) (Järvelin, Kekäläinen 2002)."""
     discounts = [1.0 / math.log2(1 + rank) for rank in range(1, k + 1)]
     gained = sum(discount for discount, hit in zip(discounts, relevant, strict=False) if hit)
     return gained / sum(discounts[:num_relevant])
@@ -160,11 +160,17 @@ def chosen(text: str, choices: Sequence[str]) -> int | None:
         place = LETTERS.index(letter[1].upper())
         return place if place < len(choices) else None
     padded = f" {said} "
-    named = [place for place, choice in enumerate(choices) if f" {normalise(choice)} " in padded and normalise(choice)]
+    named = [
+        place
+        for place, choice in enumerate(choices)
+        if f" {normalise(choice)} " in padded and normalise(choice)
+    ]
     inside = [
         place
         for place in named
-        if not any(other != place and normalise(choices[place]) in normalise(choices[other]) for other in named)
+        if not any(
+            other != place and normalise(choices[place]) in normalise(choices[other]) for other in named
+        )
     ]
     return inside[0] if len(inside) == 1 else None
 
@@ -185,7 +191,7 @@ def yes_or_no(text: str) -> bool | None:
 
 
 def auroc(scores: ArrayLike, positive: ArrayLike) -> float:
-    """The chance that a positive has a higher score than a negative, ties counting half (Mann-Whitney). NaN with one class."""
+    """The chance that a positive scores above a negative, ties counting half (Mann-Whitney). NaN with one class."""
     given, labels = np.asarray(scores, np.float64), np.asarray(positive, bool)
     num_positive, num_negative = int(labels.sum()), int((~labels).sum())
     if not num_positive or not num_negative:
@@ -193,7 +199,9 @@ def auroc(scores: ArrayLike, positive: ArrayLike) -> float:
     _, places, counts = np.unique(given, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
     ranks = (ends - (counts - 1) / 2)[places]  # ties share the mean of their ranks
-    return float((ranks[labels].sum() - num_positive * (num_positive + 1) / 2) / (num_positive * num_negative))
+    return float(
+        (ranks[labels].sum() - num_positive * (num_positive + 1) / 2) / (num_positive * num_negative)
+    )
 
 
 def accuracy_at_coverage(confidences: ArrayLike, correct: ArrayLike, coverage: float) -> float:
@@ -207,7 +215,9 @@ def accuracy_at_coverage(confidences: ArrayLike, correct: ArrayLike, coverage: f
 
 def calibration_error(confidences: ArrayLike, correct: ArrayLike, num_bins: int = 10) -> float:
     """Expected calibration error: |accuracy - confidence| over bins of equal width, by their size (Guo et al. 2017)."""
-    return sum(abs(right - sure) * share for sure, right, share in calibration_bins(confidences, correct, num_bins))
+    return sum(
+        abs(right - sure) * share for sure, right, share in calibration_bins(confidences, correct, num_bins)
+    )
 
 
 def calibration_bins(
@@ -252,7 +262,12 @@ def edit_distance(given: Sequence[str], reference: Sequence[str]) -> int:
 
 
 def bootstrap_interval(
-    values: ArrayLike, *, num_resamples: int, seed: int, groups: Sequence[str] | None = None, level: float = 0.95
+    values: ArrayLike,
+    *,
+    num_resamples: int,
+    seed: int,
+    groups: Sequence[str] | None = None,
+    level: float = 0.95,
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of a mean (Efron 1979). NaN values are left out.
 
@@ -278,7 +293,9 @@ def _resampled_means(
     values: NDArray[np.float64], num_resamples: int, seed: int, groups: Sequence[str] | None
 ) -> NDArray[np.float64]:
     """Means of samples drawn with replacement, [num_resamples]; whole groups at a time."""
-    names = np.arange(values.size) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    names = (
+        np.arange(values.size) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    )
     known = ~np.isnan(values)
     if not known.any():
         return np.full(num_resamples, math.nan)

@@ -33,7 +33,9 @@ class Query:
 def read_queries(path: Path, format: str = "mgv") -> list[Query]:
     """The queries of a file. Raises ConfigError for an unknown format, MgvError for a row that cannot be understood."""
     if format not in QUERY_FORMATS:
-        raise ConfigError(f"evaluate.queries_format: {format!r} is none of {', '.join(sorted(QUERY_FORMATS))}")
+        raise ConfigError(
+            f"evaluate.queries_format: {format!r} is none of {', '.join(sorted(QUERY_FORMATS))}"
+        )
     queries = list(QUERY_FORMATS[format](path))
     if not queries:
         raise MgvError(f"{path}: no queries in it")
@@ -94,7 +96,9 @@ def _didemo(path: Path) -> Iterator[Query]:
             query_id=f"didemo/{row.text('annotation_id')}",
             query=row.text("description"),
             moments=tuple(
-                Span(video=row.text("video"), start_s=first * DIDEMO_CHUNK_S, end_s=(last + 1) * DIDEMO_CHUNK_S)
+                Span(
+                    video=row.text("video"), start_s=first * DIDEMO_CHUNK_S, end_s=(last + 1) * DIDEMO_CHUNK_S
+                )
                 for first, last in sorted(agreed)
             ),
             within=True,
@@ -137,7 +141,10 @@ def _captions(row: Row) -> list[tuple[str, tuple[float, float]]]:
     sentences, timestamps = row.texts("sentences"), row.raw("timestamps")
     if len(sentences) != len(timestamps):
         raise MgvError(f"{row.where}: {len(sentences)} sentences but {len(timestamps)} timestamps")
-    return [(text, (float(start_s), float(end_s))) for text, (start_s, end_s) in zip(sentences, timestamps, strict=True)]
+    return [
+        (text, (float(start_s), float(end_s)))
+        for text, (start_s, end_s) in zip(sentences, timestamps, strict=True)
+    ]
 
 
 def _paragraphs(name: str, said: dict[str, list[str]]) -> Iterator[Query]:

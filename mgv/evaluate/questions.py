@@ -16,6 +16,7 @@ from mgv.evaluate.annotations import (
     json_rows,
     line_rows,
     parquet_rows,
+    plain_name,
     read_cues,
     read_json,
     say_missing,
@@ -88,8 +89,8 @@ def read_questions(
     """The items of a question file whose videos are here.
 
     videos: the folder that they lie in; for `samples`, whose paths are relative, the workspace. subtitles: a folder of
-    subtitle files, or TVQA's file. Raises ConfigError for an unknown format, MgvError for a row that cannot be understood,
-    or when none of the videos is here.
+    subtitle files, or TVQA's file. Raises ConfigError for an unknown format, MgvError for a row that cannot be
+    understood, or when none of the videos is here.
     """
     if format not in ("samples", *QUESTION_FORMATS):
         known = ", ".join(["samples", *sorted(QUESTION_FORMATS)])
@@ -108,11 +109,15 @@ def read_questions(
             missing[name] = missing.get(name, 0) + 1
         if not absent:
             places = tuple(str(place) for place in found)
-            said = entry.item.cues or cues(entry)
-            items.append(replace(entry.item, videos=places, cues=said))
+            item = replace(entry.item, videos=places)
+            items.append(item if format == "samples" else replace(item, cues=cues(replace(entry, item=item))))
     say_missing(f"{path}", missing)
     if not items:
-        reason = f"none of its {len(missing)} videos is in {videos} (first: {min(missing)})" if missing else "no questions"
+        reason = (
+            f"none of its {len(missing)} videos is in {videos} (first: {min(missing)})"
+            if missing
+            else "no questions"
+        )
         raise MgvError(f"{path}: {reason}")
     check_unique((item.item_id for item in items), path)
     return Questions(items=tuple(items), missing=missing, digest=items_digest(items))
@@ -126,12 +131,12 @@ def items_digest(items: Sequence[Item]) -> str:
 
 
 def _cues_reader(subtitles: Path | None) -> Callable[[_Entry], tuple[Cue, ...]]:
-    """Gives an entry's cues: none where there are no subtitles for it."""
+    """Gives an entry's cues: none where there are no subtitles for it. Not told where, it looks beside the video."""
     if subtitles is None:
-        return lambda entry: ()
+        return _cues_beside()
     if subtitles.is_file():
         by_video = tvqa_cues(subtitles)
-        return lambda entry: by_video.get(entry.item.videos[0], ())
+        return lambda entry: by_video.get(plain_name(entry.item.videos[0]), ())
     shelf = Shelf(subtitles, {*SUBTITLE_SUFFIXES, ".json"})
     kept: dict[tuple[Path, float], tuple[Cue, ...]] = {}
 
@@ -143,6 +148,20 @@ def _cues_reader(subtitles: Path | None) -> Callable[[_Entry], tuple[Cue, ...]]:
         if key not in kept:
             kept[key] = read_cues(place, shift_s=entry.shift_s)
         return kept[key]
+
+    return read
+
+
+def _cues_beside() -> Callable[[_Entry], tuple[Cue, ...]]:
+    kept: dict[str, tuple[Cue, ...]] = {}
+
+    def read(entry: _Entry) -> tuple[Cue, ...]:
+        video = entry.item.videos[0]
+        if video not in kept:
+            places = (Path(video).with_suffix(suffix) for suffix in SUBTITLE_SUFFIXES)
+            place = next((each for each in places if each.is_file()), None)
+            kept[video] = read_cues(place) if place else ()
+        return kept[video]
 
     return read
 
@@ -227,7 +246,8 @@ def _own(path: Path) -> Iterator[_Entry]:
                 start_s=row.number("start_s") if row.has("start_s") else 0.0,
                 end_s=row.number("end_s") if row.has("end_s") else None,
                 moments=tuple(
-                    own_span(Row({"video": video, **each}, row.where)) for each in row.values.get("moments") or ()
+                    own_span(Row({"video": video, **each}, row.where))
+                    for each in row.values.get("moments") or ()
                 ),
             )
         )
@@ -398,7 +418,7 @@ def _mvbench(path: Path) -> Iterator[_Entry]:
 
 
 def _longvideobench(path: Path) -> Iterator[_Entry]:
-    """LongVideoBench, lvb_val.json: candidates, correct_choice, video_path; its subtitles are those of the whole source."""
+    """LongVideoBench, lvb_val.json: candidates, correct_choice, video_path; subtitles are those of the whole source."""
     for row in json_rows(path):
         choices = row.texts("candidates")
         shifted = row.has("starting_timestamp_for_subtitles")

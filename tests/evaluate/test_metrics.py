@@ -129,7 +129,13 @@ def test_the_longer_of_two_choices_that_hold_each_other_is_meant():
 
 
 def test_yes_and_no():
-    assert [yes_or_no(t) for t in ("Yes, it is.", "no", "False", "maybe yes", "nothing")] == [True, False, False, None, None]
+    assert [yes_or_no(t) for t in ("Yes, it is.", "no", "False", "maybe yes", "nothing")] == [
+        True,
+        False,
+        False,
+        None,
+        None,
+    ]
 
 
 def test_confidence_by_hand():
@@ -144,7 +150,9 @@ def test_confidence_by_hand():
 
 def test_word_errors_by_hand():
     assert word_error_rate(["the cat sat"], ["The cat sat."]) == 0
-    assert word_error_rate(["the cat sat down"], ["a cat sat"]) == pytest.approx(2 / 3)  # one replaced, one too many
+    assert word_error_rate(["the cat sat down"], ["a cat sat"]) == pytest.approx(
+        2 / 3
+    )  # one replaced, one too many
     assert word_error_rate(["", "x"], ["one two three", "x"]) == pytest.approx(3 / 4)
     assert word_error_rate(["x"], [""]) == 1
 
@@ -173,9 +181,7 @@ def test_auroc_counts_every_pair():
     random = np.random.default_rng(1)
     for _ in range(20):
         scores, labels = random.integers(0, 6, 30) / 5, random.integers(0, 2, 30).astype(bool)
-        pairs = [
-            float(p > n) + 0.5 * float(p == n) for p in scores[labels] for n in scores[~labels]
-        ]
+        pairs = [float(p > n) + 0.5 * float(p == n) for p in scores[labels] for n in scores[~labels]]
         assert auroc(scores, labels) == pytest.approx(sum(pairs) / len(pairs))
 
 
@@ -192,7 +198,9 @@ def test_ranks_and_confidences_agree_with_scikit_learn():
             sklearn.average_precision_score(labels, scores)
         )
         for k in (1, 5, 10):
-            assert ndcg_at(ranked, num_relevant, k) == pytest.approx(sklearn.ndcg_score([labels], [scores], k=k))
+            assert ndcg_at(ranked, num_relevant, k) == pytest.approx(
+                sklearn.ndcg_score([labels], [scores], k=k)
+            )
         ties = random.integers(0, 5, 40) / 4
         assert auroc(ties, labels) == pytest.approx(sklearn.roc_auc_score(labels, ties))
 
@@ -203,7 +211,9 @@ def test_the_bootstrap_interval_is_that_of_the_normal_law_for_many_values():
     error = values.std() / math.sqrt(values.size)
     assert low == pytest.approx(values.mean() - 1.96 * error, abs=0.005)
     assert high == pytest.approx(values.mean() + 1.96 * error, abs=0.005)
-    assert bootstrap_interval(values, num_resamples=50, seed=0) == bootstrap_interval(values, num_resamples=50, seed=0)
+    assert bootstrap_interval(values, num_resamples=50, seed=0) == bootstrap_interval(
+        values, num_resamples=50, seed=0
+    )
 
 
 def test_values_of_one_group_are_drawn_together():

@@ -111,8 +111,8 @@ FILES: dict[str, tuple[Any, list[Shape]]] = {
         ],
     ),
     "goldfish": (
-        [{"vid_name": "castle_s01e01_seg02_clip_00", "ts": [1.5, 4], "desc": "Castle smiles.", "type": "t", "desc_id": 5}],
-        [("goldfish/5", "Castle smiles.", [("castle_s01e01_seg02_clip_00", 1.5, 4)])],
+        [{"vid_name": "castle_clip_00", "ts": [1.5, 4], "desc": "Castle smiles.", "type": "t", "desc_id": 5}],
+        [("goldfish/5", "Castle smiles.", [("castle_clip_00", 1.5, 4)])],
     ),
 }  # fmt: skip
 
@@ -138,12 +138,21 @@ def test_kinds_of_tvr_are_in_words(tmp_path: Path):
     ("content", "says"),
     [
         ('{"query_id": "a", "query": "x"}\n{"query_id": "b"}\n', r"line 2: no 'query' \(it has query_id\)"),
-        ('{"query_id": "a", "query": "x"}\n{"query_id": "a", "query": "y"}\n', "id 'a' is used more than once"),
+        (
+            '{"query_id": "a", "query": "x"}\n{"query_id": "a", "query": "y"}\n',
+            "id 'a' is used more than once",
+        ),
         ('{"query_id": "a", "query": "x"}\n{oops\n', "line 2 is not JSON"),
         ('["a"]\n', "expected an object"),
         ("", "no queries in it"),
-        ('{"query_id": "a", "query": "x", "moments": [{"video": "v", "start_s": 5, "end_s": 5}]}', "has no length"),
-        ('{"query_id": "a", "query": "x", "moments": [{"video": "v", "end_s": "soon"}]}', "expected a number"),
+        (
+            '{"query_id": "a", "query": "x", "moments": [{"video": "v", "start_s": 5, "end_s": 5}]}',
+            "has no length",
+        ),
+        (
+            '{"query_id": "a", "query": "x", "moments": [{"video": "v", "end_s": "soon"}]}',
+            "expected a number",
+        ),
     ],
 )
 def test_a_row_that_cannot_be_understood_is_named_with_its_line(tmp_path: Path, content: str, says: str):
