@@ -159,6 +159,8 @@ class EvaluateParams:
     """Subtitles of the questions' videos: a folder, or TVQA's file."""
     use_subtitles: bool = True
     """False: the model sees the frames only."""
+    within_video: bool = False
+    """`library`: ask the video that a question is about, instead of the whole library."""
     queries: str | None = None
     """A query file for retrieval, or None."""
     queries_format: str = "mgv"

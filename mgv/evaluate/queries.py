@@ -15,6 +15,8 @@ from mgv.evaluate.spans import Span
 
 DIDEMO_CHUNK_S = 5.0
 """DiDeMo counts time in chunks of this length."""
+GOLDFISH_CLIP_S = 15.0
+"""Goldfish ranks clips of 45 frames at 3 a second."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,6 +30,8 @@ class Query:
     kind: str = ""
     within: bool = False
     """Whether the data set asks inside the video that is named, and not in all of them."""
+    clip_s: float | None = None
+    """Length of the clips that the data set's protocol ranks; None: moments are ranked."""
 
 
 def read_queries(path: Path, format: str = "mgv") -> list[Query]:
@@ -189,6 +193,7 @@ def _goldfish(path: Path) -> Iterator[Query]:
             moments=query.moments,
             kind=query.kind,
             within=True,
+            clip_s=GOLDFISH_CLIP_S,
         )
 
 
