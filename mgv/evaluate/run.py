@@ -19,7 +19,8 @@ from mgv.evaluate.judges import Task, costs, judge_tasks, load_judge
 from mgv.evaluate.ledger import Json, Ledger, Shard, facts_digest
 from mgv.evaluate.queries import queries_digest, read_queries
 from mgv.evaluate.questions import Item, Questions, items_digest, read_questions
-from mgv.evaluate.results import Run
+from mgv.evaluate.report import looker, render
+from mgv.evaluate.results import Run, write_run, write_text
 from mgv.evaluate.retrieval import CONTROLS, PRIOR, evaluate_retrieval, is_hit
 from mgv.evaluate.scores import (
     Figure,
@@ -238,6 +239,12 @@ def open_library(workspace: Workspace) -> Library:
     from mgv.api import Library
 
     return Library.open(workspace.root)
+
+
+def write_results(folder: Path, run: Run, videos_dir: Path) -> None:
+    """Everything that a run leaves behind: the page first, metrics.json last."""
+    write_text(folder / "report.html", render(run, looker(videos_dir)))
+    write_run(folder, run)
 
 
 def summed_up(facts: Json, rows: Sequence[Scored], params: EvaluateParams) -> Run:
