@@ -1,7 +1,7 @@
 """Evaluate as a flow: python -m flows.evaluate [--library DIR]
 
-What DVC runs for its stage `evaluate`. With `evaluate.shards` the questions are shared out over processes, on a GPU each
-where there are any; a process that dies is started again and goes on where it was.
+What DVC runs for its stage `evaluate`. With `evaluate.shards` the questions are shared out over processes, on a GPU
+each where there are any; a process that dies is started again and goes on where it was.
 """
 
 from __future__ import annotations

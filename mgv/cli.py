@@ -350,7 +350,9 @@ def _evaluate_params(params: EvaluateParams, given: dict[str, Any]) -> EvaluateP
 
     from pydantic import ValidationError
 
-    chosen = {key: None if value == "none" else value for key, value in given.items() if value is not None}
+    chosen: dict[str, Any] = {
+        key: None if value == "none" else value for key, value in given.items() if value is not None
+    }
     if (judge := chosen.pop("judge", None)) is not None:
         chosen["judge"] = replace(params.judge, name=judge)
     try:
@@ -376,13 +378,14 @@ def _finish_gate(run: Run, params: EvaluateParams, root: Path, gate: bool, freez
 
 def _run_text(run: Run) -> str:
     """The figures of a run, a line each, and how many items failed."""
+    told = ("recall_at_1", "moment_recall_at_1_iou_0_5", "iou", "nothing_found")  # of each control
     lines = [
-        f"{_printable(name):45}  {figure.value:7.3f}  [{figure.low:.3f}, {figure.high:.3f}]  {figure.count}"
+        f"{_printable(name):50}  {figure.value:7.3f}  [{figure.low:.3f}, {figure.high:.3f}]  {figure.count}"
         for name, figure in run.figures.items()
-        if ".kind." not in name
+        if name.count(".") == 1 or (name.count(".") == 2 and name.endswith(told))
     ]
     lines += [
-        f"{name:45}  {run.metrics[name]:7.3f}" for name in sorted(run.metrics.keys() - run.figures.keys())
+        f"{name:50}  {run.metrics[name]:7.3f}" for name in sorted(run.metrics.keys() - run.figures.keys())
     ]
     return "\n".join(lines)
 
@@ -673,8 +676,12 @@ def _progress() -> Iterator[Progress]:
         TextColumn("{task.fields[now]}"),
     )
     with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+
+        def stage(name: str) -> None:
+            bars.add_task(name, total=None, now="")
+
         yield Progress(
-            stage=lambda name: bars.add_task(name, total=None, now="") and None,
+            stage=stage,
             plan=lambda count: bars.update(bars.task_ids[-1], total=count),
             step=lambda name, step, done: bars.update(
                 bars.task_ids[-1], advance=float(step == "done"), now=escape(_printable(name))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -374,12 +375,13 @@ class LibrarySystem:
             [self._name(video) for video in item.videos] if self._within or len(item.videos) > 1 else None
         )
         found = self._library.ask(prompt_of(item.question, item), videos=videos)
-        also = self._library.ask(item.also_asked, videos=videos).text or "" if item.also_asked else ""
+        also = self._library.ask(item.also_asked, videos=videos).text if item.also_asked else ""
+        text = None if found.text is None else _uncited(found.text)
         return Given(
             item_id=item.item_id,
-            answer=found.text,
-            also_answer=also,
-            choice=chosen(_uncited(found.text or ""), item.choices) if item.choices else None,
+            answer=text,
+            also_answer=_uncited(also or ""),
+            choice=chosen(text or "", item.choices) if item.choices else None,
             confidence=max((moment.score for moment in found.moments), default=0.0),
             citations=tuple(
                 Span(video=each.video, start_s=each.start_s, end_s=each.end_s) for each in found.citations
@@ -394,10 +396,8 @@ class LibrarySystem:
 
 
 def _uncited(text: str) -> str:
-    """An answer without its [1], [2]."""
-    for number in range(1, 10):
-        text = text.replace(f" [{number}]", "")
-    return text
+    """An answer without its [1], [2]: what is cited is kept beside it."""
+    return re.sub(r"\s*\[\d+\]", "", text).strip()
 
 
 def _plain(section: SearchParams | AskParams) -> dict[str, Any]:

@@ -162,7 +162,8 @@ _TENS = {
 
 def plain_words(text: str) -> str:
     """Words as they are compared: `normalise`d, by their stems, with numbers as figures (`twenty one`: 21)."""
-    words = normalise(text.replace("-", " ")).split()
+    spaced = "".join(c if c.isascii() or c.isalnum() else " " for c in text.replace("-", " "))
+    words = normalise(spaced).split()
     return " ".join(word if word.isdigit() else stem(word) for word in _figures(words))
 
 

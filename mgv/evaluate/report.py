@@ -32,7 +32,7 @@ HEADLINES = (
     "retrieval.nothing_found",
 )  # fmt: skip
 CONTROL_COLUMNS = (
-    "recall_at_1", "recall_at_5", "mrr", "moment_recall_at_1_iou_0_3", "moment_recall_at_1_iou_0_5", "iou",
+    "recall_at_1", "mrr", "moment_recall_at_1_iou_0_3", "moment_recall_at_1_iou_0_5", "iou",
     "clip_recall_at_1", "nothing_found",
 )  # fmt: skip
 NOT_SHARES = frozenset({"score", "correctness", "detail", "context", "temporal", "consistency"})
@@ -49,7 +49,8 @@ h1 { font-size: 1.7rem; margin: 0 0 .2rem; } h2 { font-size: 1.2rem; margin: 2.4
 p { margin: .4rem 0; } .soft { color: var(--soft); } .bad { color: var(--bad); }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-th { font-weight: 600; color: var(--soft); font-size: .85rem; } td.n, th.n { text-align: right; white-space: nowrap; }
+th { font-weight: 600; color: var(--soft); font-size: .85rem; } td.n, th.n { text-align: right; }
+td.n { white-space: nowrap; } small { color: var(--soft); font-weight: 400; }
 tr.ours td { font-weight: 600; background: var(--pale); } svg { display: block; }
 .items { display: grid; grid-template-columns: repeat(auto-fill, minmax(19rem, 1fr)); gap: 1rem; }
 .item { border: 1px solid var(--line); border-radius: 6px; overflow: hidden; }
@@ -122,8 +123,12 @@ def _scores(run: Run) -> str:
 
 def _name(metric: str) -> str:
     """A metric's name in words, escaped."""
-    words = metric.split(".")[-1].replace("_iou_0_", " IoU 0.").replace("_at_", " at ").replace("_", " ")
-    return escape(f"{words} ({metric.split('.')[0]})")
+    return escape(f"{_words(metric.rpartition('.')[2])} ({metric.split('.')[0]})")
+
+
+def _words(name: str) -> str:
+    name = name.replace("_iou_0_", " IoU 0.").replace("coverage_0_", "coverage 0.")
+    return name.replace("_", " ")
 
 
 def _is_score(metric: str) -> bool:
@@ -137,6 +142,12 @@ def _value(metric: str, value: float) -> str:
 def _cells(metric: str, figure: Figure) -> list[str]:
     interval = f"{_value(metric, figure.low).removesuffix(' %')} to {_value(metric, figure.high)}"
     return [_value(metric, figure.value), interval]
+
+
+def _stacked(metric: str, figure: Figure) -> str:
+    """A value over its interval, for narrow columns."""
+    value, interval = _cells(metric, figure)
+    return f"{value}<br><small>{interval}</small>"
 
 
 def _bar(figure: Figure, full: float) -> str:
@@ -160,14 +171,17 @@ def _controls(run: Run) -> str:
     for setup in ("", *CONTROLS, PRIOR):
         prefix = f"retrieval.{setup}" if setup else "retrieval"
         figures = [run.figures.get(f"{prefix}.{name}") for name in columns]
-        cells = ["<br>".join(_cells(name, f)) if f else "" for name, f in zip(columns, figures, strict=True)]
+        cells = [
+            _stacked(name, figure) if figure else "" for name, figure in zip(columns, figures, strict=True)
+        ]
         rows.append([escape(setup.replace("_", " ") or "all channels"), *cells])
-    head = ("setup", *(f"*{name.replace('_iou_0_', ' IoU 0.').replace('_', ' ')}" for name in columns))
+    head = ("setup", *(f"*{_words(name)}" for name in columns))
     note = (
         "The same queries with parts of the search left out, and with a list that does not read the query. What all "
         "channels gain over the best control is what joining them is worth; a gain within its interval may be chance."
     )
-    return f'<h2>Search and its controls</h2><p class="soft">{note}</p>{_table(head, rows, marked=0)}'
+    table = f'<div class="wide">{_table(head, rows, marked=0)}</div>'
+    return f'<h2>Search and its controls</h2><p class="soft">{note}</p>{table}'
 
 
 def _published(run: Run, key: str, table: Mapping[str, tuple[Published, ...]]) -> str:
@@ -180,7 +194,7 @@ def _published(run: Run, key: str, table: Mapping[str, tuple[Published, ...]]) -
     ]
     if not names:
         return ""
-    rows = [["this run", *("<br>".join(_cells(n, run.figures[f"{prefix}.{n}"])) for n in names), ""]]
+    rows = [["this run", *(_stacked(n, run.figures[f"{prefix}.{n}"]) for n in names), ""]]
     for other in others:
         shown = {None: "", True: "with subtitles", False: "without subtitles"}[other.subtitles]
         note = "; ".join(part for part in (shown, other.note) if part)
@@ -322,7 +336,7 @@ def _where(span: Span) -> str:
 
 def _facts(run: Run) -> str:
     rows = [
-        [escape(f"{key}.{name}"), f"<code>{escape(str(value)[:300])}</code>"]
+        [escape(f"{key} {name}"), f"<code>{escape(str(value)[:300])}</code>"]
         for key, values in run.facts.items()
         for name, value in (values if isinstance(values, dict) else {"": values}).items()
         if name != "missing"

@@ -46,6 +46,7 @@ TASK = Task(
         ("Yes, he does.", "yes", True),
         ("no", "yes", False),
         ("a plane", "yes", False),
+        ("“Fifty volunteers labeled every picture by hand.”", "fifty volunteers", True),
         ("a rocketeer", "rocket", False),
         ("it climbs into the sky at dusk", "it climbs into the evening sky", True),
         ("the cat sleeps beside the stove", "the dog runs through the garden gate", False),
