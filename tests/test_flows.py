@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ from mgv.library.ingest import ingest
 from mgv.library.manifest import read_manifest
 from mgv.library.materialize import materialize
 from mgv.workspace import Workspace
+from tests.conftest import set_params
+from tests.evaluate.conftest import clips, model_folder, questions_file  # noqa: F401
 from tests.media.make_video import make_video
 
 ROOT = Path(__file__).parents[1]
@@ -35,14 +38,14 @@ def test_dvc_repro_runs_the_flow_once_and_equals_the_command(workspace: Workspac
         workspace, [make_video(tmp_path / f"{name}.mp4", num_frames=n) for name, n in (("a", 25), ("b", 50))]
     )
     (workspace.videos_dir / "bad.mp4").write_text("not a video")
-    done = run("dvc", "repro", cwd=workspace.root, **home)
+    done = run("dvc", "repro", "materialize", cwd=workspace.root, **home)
     assert done.returncode == 0, done.stderr
     manifest = read_manifest(workspace.manifest)
     assert manifest is not None
     assert set(manifest.failed) == {"bad.mp4"}
     assert manifest.num_frames == 3
     assert (workspace.root / "dvc.lock").exists()
-    again = run("dvc", "repro", cwd=workspace.root, **home)
+    again = run("dvc", "repro", "materialize", cwd=workspace.root, **home)
     assert "didn't change, skipping" in again.stdout
     assert materialize(workspace, rebuild=True).manifest.digest == manifest.digest
 
@@ -69,3 +72,34 @@ def test_a_flow_that_cannot_go_on_exits_non_zero(workspace: Workspace, tmp_path:
     )  # fmt: skip
     assert done.returncode != 0
     assert "no such folder" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_evaluate_stage_runs_in_shards_and_leaves_metrics_and_plots(
+    workspace: Workspace, model_folder: Path, clips: Path, questions_file: Path, tmp_path: Path
+):
+    shutil.copytree(model_folder, workspace.root / "models" / "train" / "instruct")
+    for needed in ("data/prepare", "data/library.json"):
+        (workspace.root / needed).mkdir(parents=True)
+    shutil.copyfile(questions_file, workspace.root / "data" / "prepare" / "questions.jsonl")
+    set_params(
+        workspace.root,
+        evaluate={
+            "questions": "data/prepare/questions.jsonl", "questions_format": "mgv", "videos": str(clips),
+            "max_new_tokens": 4, "num_bootstrap": 50, "shards": 2,
+        },
+    )  # fmt: skip
+    home = {"PREFECT_HOME": str(tmp_path / "prefect"), "OMP_NUM_THREADS": "1"}
+    done = run("dvc", "repro", "--single-item", "evaluate", cwd=workspace.root, **home)
+    assert done.returncode == 0, done.stderr
+    metrics = run("dvc", "metrics", "show", "--json", cwd=workspace.root)
+    assert "qa.accuracy" in metrics.stdout
+    (answers,) = (workspace.root / "results" / "answers").iterdir()
+    assert {path.name for path in answers.glob("answers*.jsonl")} == {
+        "answers.jsonl", "answers-1-of-2.jsonl", "answers-2-of-2.jsonl",
+    }  # fmt: skip
+    assert (answers / "answers.jsonl").read_text().count("\n") == 1  # nothing was left to answer
+    plots = run("dvc", "plots", "show", "--json", cwd=workspace.root)
+    assert plots.returncode == 0, plots.stderr
+    assert "Calibration" in plots.stdout

@@ -54,9 +54,7 @@ def write_run(folder: Path, run: Run) -> None:
         write_text(folder / "plots" / f"{name}.csv", table)
     intervals = {name: asdict(figure) for name, figure in run.figures.items()}
     write_json(folder / "run.json", {"format": FORMAT, "facts": run.facts, "figures": intervals})
-    write_json(
-        folder / "metrics.json", {name: round(value, 6) for name, value in sorted(run.metrics.items())}
-    )
+    write_json(folder / "metrics.json", dict(sorted(run.metrics.items())))
 
 
 def read_run(folder: Path) -> Run:

@@ -270,6 +270,7 @@ def summed_up(facts: Json, rows: Sequence[Scored], params: EvaluateParams) -> Ru
             figures |= {name: figure for name, figure in found.items() if ".kind." not in name}
         others |= _search_confidence(searched)
     metrics = {name: figure.value for name, figure in figures.items()} | others
+    metrics = {name: round(value, 6) for name, value in metrics.items()}
     return Run(facts=json.loads(json.dumps(facts)), figures=figures, metrics=metrics, rows=tuple(rows))
 
 
