@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +14,6 @@ from mgv.library.ingest import ingest
 from mgv.library.manifest import read_manifest
 from mgv.library.materialize import materialize
 from mgv.workspace import Workspace
-from tests.conftest import set_params
-from tests.evaluate.conftest import clips, model_folder, questions_file  # noqa: F401
 from tests.media.make_video import make_video
 
 ROOT = Path(__file__).parents[1]
@@ -72,34 +69,3 @@ def test_a_flow_that_cannot_go_on_exits_non_zero(workspace: Workspace, tmp_path:
     )  # fmt: skip
     assert done.returncode != 0
     assert "no such folder" in done.stderr
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_the_evaluate_stage_runs_in_shards_and_leaves_metrics_and_plots(
-    workspace: Workspace, model_folder: Path, clips: Path, questions_file: Path, tmp_path: Path
-):
-    shutil.copytree(model_folder, workspace.root / "models" / "train" / "instruct")
-    for needed in ("data/prepare", "data/library.json"):
-        (workspace.root / needed).mkdir(parents=True)
-    shutil.copyfile(questions_file, workspace.root / "data" / "prepare" / "questions.jsonl")
-    set_params(
-        workspace.root,
-        evaluate={
-            "questions": "data/prepare/questions.jsonl", "questions_format": "mgv", "videos": str(clips),
-            "max_new_tokens": 4, "num_bootstrap": 50, "shards": 2,
-        },
-    )  # fmt: skip
-    home = {"PREFECT_HOME": str(tmp_path / "prefect"), "OMP_NUM_THREADS": "1"}
-    done = run("dvc", "repro", "--single-item", "evaluate", cwd=workspace.root, **home)
-    assert done.returncode == 0, done.stderr
-    metrics = run("dvc", "metrics", "show", "--json", cwd=workspace.root)
-    assert "qa.accuracy" in metrics.stdout
-    (answers,) = (workspace.root / "results" / "answers").iterdir()
-    assert {path.name for path in answers.glob("answers*.jsonl")} == {
-        "answers.jsonl", "answers-1-of-2.jsonl", "answers-2-of-2.jsonl",
-    }  # fmt: skip
-    assert (answers / "answers.jsonl").read_text().count("\n") == 1  # nothing was left to answer
-    plots = run("dvc", "plots", "show", "--json", cwd=workspace.root)
-    assert plots.returncode == 0, plots.stderr
-    assert "Calibration" in plots.stdout
