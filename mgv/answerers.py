@@ -4,12 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
-import logging
-import os
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -19,17 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mgv.config import AnswererParams
-from mgv.errors import ConfigError, MgvError, WeightsError
+from mgv.endpoint import Endpoint
+from mgv.errors import ConfigError, WeightsError
 from mgv.media.frames import frame_times, read_frames
 from mgv.records import Cue, Moment
 
-logger = logging.getLogger(__name__)
-
 FRAME_SIZE_PX = 448
 """Short side of the frames that are shown."""
-BUSY = (408, 409, 429, 500, 502, 503, 504)
-"""Answers of an endpoint that are worth another try."""
-LONGEST_WAIT_S = 20.0
 INSTRUCTION = (
     "Answer the question about the video moments in one or two sentences, from what they show and say. "
     "Write [n] after what you take from moment n. If they do not hold the answer, write only: none"
@@ -117,16 +107,8 @@ class OpenAIAnswerer:
     """`openai`: any endpoint with `/chat/completions`; frames go in as JPEG. The key comes from the environment."""
 
     def __init__(self, videos_dir: Path, params: AnswererParams) -> None:
-        if not params.base_url.startswith(("https://", "http://")):
-            raise ConfigError(f"ask.answerer.base_url: {params.base_url!r} is no http(s) address")
-        if params.pretrained == "starter":
-            raise ConfigError("ask.answerer.pretrained: name the endpoint's model, for example gpt-4o-mini")
-        key = os.environ.get(params.api_key_env)
-        if not key and "api.openai.com" in params.base_url:
-            raise ConfigError(
-                f"ask.answerer: set the environment variable {params.api_key_env} to the endpoint's key"
-            )
-        self._key, self._videos_dir, self._params = key, videos_dir, params
+        self._endpoint = Endpoint("ask.answerer", params)
+        self._videos_dir, self._params = videos_dir, params
 
     def write(self, question: str, moments: Sequence[Moment]) -> str | None:
         content: list[dict[str, Any]] = []
@@ -135,45 +117,11 @@ class OpenAIAnswerer:
             frames, _ = moment_frames(moment, self._videos_dir, self._params.num_frames)
             content += [{"type": "image_url", "image_url": {"url": data_url(frame)}} for frame in frames]
         content.append({"type": "text", "text": question})
-        reply = self._post(
-            {
-                "model": self._params.pretrained,
-                "messages": [
-                    {"role": "system", "content": INSTRUCTION},
-                    {"role": "user", "content": content},
-                ],
-                "max_tokens": self._params.max_new_tokens,
-                "temperature": 0,
-            }
-        )
-        try:
-            return said(str(reply["choices"][0]["message"]["content"] or ""))
-        except (KeyError, IndexError, TypeError) as error:
-            raise MgvError(
-                f"{self._params.base_url}: its reply holds no answer: {str(reply)[:200]}"
-            ) from error
-
-    def _post(self, body: dict[str, Any]) -> Any:
-        """The endpoint's reply. Raises MgvError when it refuses, or is still busy after the last try."""
-        url = f"{self._params.base_url.rstrip('/')}/chat/completions"
-        headers = {"Content-Type": "application/json"}
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
-        request = urllib.request.Request(url, json.dumps(body).encode(), headers)
-        for attempt in range(self._params.retries + 1):
-            try:
-                with urllib.request.urlopen(request, timeout=self._params.timeout_s) as response:
-                    return json.load(response)
-            except urllib.error.HTTPError as error:
-                reason = f"{error.code} {error.reason}: {error.read(300).decode('utf-8', 'replace')}"
-                if error.code not in BUSY:
-                    raise MgvError(f"{url}: {reason}") from error
-            except (OSError, ValueError) as error:
-                reason = str(error)
-            if attempt < self._params.retries:
-                logger.warning("%s: %s; trying again", url, reason)
-                time.sleep(min(2.0**attempt, LONGEST_WAIT_S))
-        raise MgvError(f"{url}: no answer after {self._params.retries + 1} tries: {reason}")
+        messages: list[dict[str, Any]] = [
+            {"role": "system", "content": INSTRUCTION},
+            {"role": "user", "content": content},
+        ]
+        return said(self._endpoint.chat(messages, self._params.max_new_tokens).text)
 
 
 def spread_words(moment: Moment, times_s: Sequence[float]) -> tuple[Cue, ...]:

@@ -22,7 +22,11 @@ from mgv.errors import MgvError, UsageError
 
 if TYPE_CHECKING:
     from mgv.api import Library
+    from mgv.config import EvaluateParams
     from mgv.data.report import PrepareReport
+    from mgv.evaluate.compare import Comparison
+    from mgv.evaluate.results import Run
+    from mgv.evaluate.run import Progress
     from mgv.library.ingest import IngestResult
     from mgv.library.materialize import Report
     from mgv.records import Answer, Moment
@@ -363,12 +367,186 @@ def _answer(
 
 
 @app.command()
+def evaluate(
+    library: LibraryDir = HERE,
+    system: Annotated[
+        str | None, typer.Option(metavar="NAME", help="model, or library (search and ask).")
+    ] = None,
+    model: Annotated[str | None, typer.Option(metavar="DIR", help="The folder of a trained model.")] = None,
+    questions: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A question file; `none` leaves questions out.")
+    ] = None,
+    questions_format: Annotated[
+        str | None, typer.Option(metavar="NAME", help="samples, mgv, msvd, tvqa, ... (docs/evaluation.md).")
+    ] = None,
+    videos: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Where the questions' videos lie.")
+    ] = None,
+    subtitles: Annotated[
+        str | None, typer.Option(metavar="PATH", help="A folder of subtitles, or TVQA's file.")
+    ] = None,
+    no_subtitles: Annotated[bool, typer.Option("--no-subtitles", help="Show the model frames only.")] = False,
+    queries: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A query file; `none` leaves search out.")
+    ] = None,
+    queries_format: Annotated[
+        str | None, typer.Option(metavar="NAME", help="mgv, msrvtt, didemo, tvr, ... (docs/evaluation.md).")
+    ] = None,
+    judge: Annotated[str | None, typer.Option(metavar="NAME", help="rule, openai or hf.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", metavar="N", help="Only N of each.")] = None,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Only answer this part; a run without it joins them.")
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Ask again what failed.")] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Instead of the workspace's results/."),
+    ] = None,
+    gate: Annotated[
+        bool, typer.Option("--gate", help="Fail (exit code 10) when worse than the baseline allows.")
+    ] = False,
+    freeze: Annotated[
+        Path | None, typer.Option("--freeze", metavar="FILE", help="Write the baseline of later gates.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say how good a model or a library is: scores, controls, confidence, and a page (results/report.html)."""
+    from mgv.evaluate.ledger import parse_shard
+    from mgv.evaluate.run import ask as ask_questions
+    from mgv.evaluate.run import evaluate as run_evaluation
+    from mgv.evaluate.run import write_results
+
+    workspace = _workspace(library)
+    given = {
+        "system": system,
+        "model": model and _from_here(model),
+        "questions": questions and _from_here(questions),
+        "questions_format": questions_format,
+        "videos": videos and _from_here(videos),
+        "subtitles": subtitles and _from_here(subtitles),
+        "use_subtitles": False if no_subtitles else None,
+        "queries": queries and _from_here(queries),
+        "queries_format": queries_format,
+        "judge": judge,
+        "limit": limit,
+    }
+    params = _evaluate_params(workspace.params.evaluate, given)
+    folder = output or workspace.root / "results"
+    with _progress() as progress:
+        if shard is not None:
+            asked = ask_questions(
+                workspace,
+                params,
+                folder,
+                shard=parse_shard(shard),
+                retry_failed=retry_failed,
+                progress=progress,
+            )
+            done = {"answered": len(asked.answers.rows), "questions": len(asked.questions.items)}
+            _show(as_json, done, f"{done['answered']} of {done['questions']} questions are answered")
+            return
+        run = run_evaluation(workspace, params, folder, retry_failed=retry_failed, progress=progress)
+        write_results(folder, run, workspace.videos_dir)
+    _finish_gate(run, params, workspace.root, gate, freeze)
+    _show(
+        as_json, {"metrics": run.metrics, "facts": run.facts}, f"{_run_text(run)}\n→ {folder / 'report.html'}"
+    )
+
+
+def _from_here(path: str) -> str:
+    """A path of the command line counts from where the person is, one of params.yaml from the workspace."""
+    return path if path == "none" else str(Path(path).expanduser().absolute())
+
+
+def _evaluate_params(params: EvaluateParams, given: dict[str, Any]) -> EvaluateParams:
+    """The section with what the command line says in its place; `none` stands for null."""
+    from dataclasses import replace
+
+    from pydantic import ValidationError
+
+    chosen: dict[str, Any] = {
+        key: None if value == "none" else value for key, value in given.items() if value is not None
+    }
+    if (judge := chosen.pop("judge", None)) is not None:
+        chosen["judge"] = replace(params.judge, name=judge)
+    try:
+        return replace(params, **chosen)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"--{'-'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+def _finish_gate(run: Run, params: EvaluateParams, root: Path, gate: bool, freeze: Path | None) -> None:
+    """Freeze a baseline, or hold the run against it."""
+    from mgv.errors import ConfigError
+    from mgv.evaluate.gate import check_gate, write_baseline
+
+    if freeze is not None:
+        write_baseline(freeze.absolute(), run)
+    if gate:
+        if params.baseline is None:
+            raise ConfigError("evaluate.baseline: names no file; make one by `mgv evaluate --freeze FILE`")
+        for check in check_gate(run, root / params.baseline, params.gate):
+            print(f"gate  {check.metric}  {check.baseline:.4f} → {check.value:.4f}", file=sys.stderr)
+
+
+def _run_text(run: Run) -> str:
+    """The figures of a run, a line each, and how many items failed."""
+    told = ("recall_at_1", "moment_recall_at_1_iou_0_5", "iou", "nothing_found")  # of each control
+    lines = [
+        f"{_printable(name):50}  {figure.value:7.3f}  [{figure.low:.3f}, {figure.high:.3f}]  {figure.count}"
+        for name, figure in run.figures.items()
+        if name.count(".") == 1 or (name.count(".") == 2 and name.endswith(told))
+    ]
+    lines += [
+        f"{name:50}  {run.metrics[name]:7.3f}" for name in sorted(run.metrics.keys() - run.figures.keys())
+    ]
+    return "\n".join(lines)
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A", help="A folder that `mgv evaluate` wrote.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Another, held against the first.")],
+    as_json: Json = False,
+) -> None:
+    """Compare two evaluations item by item: what differs beyond chance, and which items flipped."""
+    from mgv.evaluate.compare import compare as run_comparison
+    from mgv.evaluate.results import read_run
+
+    comparison = run_comparison(read_run(a), read_run(b))
+    _show(as_json, _plain(asdict(comparison)), _comparison_text(comparison))
+
+
+def _comparison_text(comparison: Comparison) -> str:
+    lines = [f"beware: {_printable(warning)}" for warning in comparison.warnings]
+    lines += [
+        f"{each.metric:45}  {each.a:.3f} → {each.b:.3f}  {each.difference:+.3f} [{each.low:+.3f}, {each.high:+.3f}]"
+        f"  p {each.p_value:.3f}  {each.count}{'' if each.is_clear else '  (may be chance)'}"
+        for each in comparison.differences
+    ]
+    for to in ("wrong", "right"):
+        flipped = [flip for flip in comparison.flips if flip.to == to]
+        lines.append(f"{len(flipped)} became {to}")
+        lines += [
+            f"  {_printable(flip.key)}  {_printable(_short(flip.text, 60))}\n"
+            f"    {_printable(_short(flip.a, 60))} → {_printable(_short(flip.b, 60))}"
+            for flip in flipped[:20]
+        ]
+    if comparison.only_a or comparison.only_b:
+        lines.append(f"not compared: {comparison.only_a} items only in A, {comparison.only_b} only in B")
+    return "\n".join(lines)
+
+
+@app.command()
 def parts(as_json: Json = False) -> None:
     """List the parts that params.yaml can name."""
     from mgv.answer import ANSWERERS
     from mgv.encoders.parts import FAMILIES
+    from mgv.evaluate.judges import JUDGES
 
-    named = {family: sorted(names) for family, names in FAMILIES.items()} | {"answerer": sorted(ANSWERERS)}
+    named = {family: sorted(names) for family, names in FAMILIES.items()}
+    named |= {"answerer": sorted(ANSWERERS), "judge": sorted(JUDGES)}
     _show(as_json, named, "\n".join(f"{family:15}  {'  '.join(names)}" for family, names in named.items()))
 
 
@@ -577,6 +755,52 @@ def _steps(what: str) -> Iterator[Callable[[str], None]]:
     """A line on stderr for each step, with a moving sign in between on a terminal."""
     with _spinner(what):
         yield lambda line: print(line, file=sys.stderr)
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """What an evaluation is doing: a bar for each of its stages on a terminal, else a line now and then."""
+    from mgv.evaluate.run import Progress
+
+    if not sys.stderr.isatty():
+        state = {"stage": "", "done": 0, "of": 0}
+
+        def step(name: str, step: str, done: float) -> None:
+            if step == "done":
+                state["done"] += 1  # type: ignore[operator]
+                if state["done"] in (1, state["of"]) or state["done"] % 100 == 0:  # type: ignore[operator]
+                    print(f"{state['stage']} {state['done']}/{state['of']}", file=sys.stderr)
+
+        yield Progress(
+            stage=lambda name: state.update(stage=name, done=0),
+            plan=lambda count: state.update(of=count),
+            step=step,
+        )
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description:7}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[now]}"),
+    )
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+
+        def stage(name: str) -> None:
+            bars.add_task(name, total=None, now="")
+
+        yield Progress(
+            stage=stage,
+            plan=lambda count: bars.update(bars.task_ids[-1], total=count),
+            step=lambda name, step, done: bars.update(
+                bars.task_ids[-1], advance=float(step == "done"), now=escape(_printable(name))
+            ),
+        )
 
 
 @contextmanager

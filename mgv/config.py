@@ -274,6 +274,72 @@ class PrepareParams:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
+class JudgeParams(PartParams):
+    """The part that says whether an answer is right."""
+
+    name: str = "rule"
+    """`rule` (words compared, no model), `openai` (an endpoint) or `hf` (a language model on this machine)."""
+    tries: int = Field(default=3, ge=1, le=10)
+    """How often a verdict is asked for before the item counts as failed."""
+    max_new_tokens: int = Field(default=64, ge=1)
+    base_url: str = "https://api.openai.com/v1"
+    """`openai`: where the endpoint is; `pretrained` is then the model's name there: name a dated version."""
+    api_key_env: str = "OPENAI_API_KEY"
+    timeout_s: float = Field(default=60.0, gt=0)
+    retries: int = Field(default=2, ge=0, le=10)
+    """`openai`: how often a request is sent again after a time-out or to a busy endpoint."""
+    input_price: float | None = None
+    """`openai`: price of a million tokens read, in the currency of your bill; None leaves the cost unknown."""
+    output_price: float | None = None
+    """`openai`: price of a million tokens written."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class EvaluateParams:
+    """What is evaluated, on what, and by whom it is judged."""
+
+    system: Literal["model", "library"] = "model"
+    """Who answers the questions: a trained model on the clips, or the library by search-and-ask."""
+    model: str = "models/train/instruct"
+    """`model`: the folder of a video language model."""
+    questions: str | None = "data/prepare/instruct/test.jsonl"
+    """A question file, or None."""
+    questions_format: str = "samples"
+    """`samples` (what `prepare` wrote), `mgv` (docs/evaluation.md) or a data set's own."""
+    videos: str | None = None
+    """The folder that the questions' videos lie in; None is the workspace's videos (`samples` name theirs)."""
+    subtitles: str | None = None
+    """Subtitles of the questions' videos: a folder, or TVQA's file."""
+    use_subtitles: bool = True
+    """False: the model sees the frames only."""
+    within_video: bool = False
+    """`library`: ask the video that a question is about, instead of the whole library."""
+    queries: str | None = None
+    """A query file for retrieval, or None."""
+    queries_format: str = "mgv"
+    """`mgv` or a data set's own."""
+    limit: int | None = Field(default=None, ge=1)
+    """Only this many questions and queries, drawn by the seed; None takes all."""
+    max_new_tokens: int = Field(default=64, ge=1)
+    repetition_penalty: float = Field(default=1.0, gt=0)
+    """MiniGPT4-Video's own evaluation has 1.5."""
+    choices: Literal["generate", "likelihood"] = "generate"
+    """How a model chooses: by what it writes, or by which choice it finds likeliest."""
+    judge: JudgeParams = Field(default_factory=JudgeParams)
+    search_depth: int = Field(default=20, ge=1)
+    """How many moments of each search are scored."""
+    num_bootstrap: int = Field(default=1000, ge=10)
+    """Resamples behind each 95 % interval."""
+    seed: int = 0
+    shards: int = Field(default=1, ge=1)
+    """The flow answers in this many processes, on a GPU each where there are any."""
+    baseline: str | None = None
+    """Metrics that a run must not fall below: a file written by `mgv evaluate --freeze FILE`."""
+    gate: dict[str, float] = Field(default_factory=dict)
+    """Metric → how much worse than the baseline it may be."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Params:
     """All of params.yaml."""
 
@@ -283,6 +349,7 @@ class Params:
     search: SearchParams = Field(default_factory=SearchParams)
     ask: AskParams = Field(default_factory=AskParams)
     prepare: PrepareParams = Field(default_factory=PrepareParams)
+    evaluate: EvaluateParams = Field(default_factory=EvaluateParams)
 
 
 def load_params(path: Path) -> Params:

@@ -7,7 +7,9 @@ MgvError             1   anything else a person can mend
 ├── WorkspaceError   5   no workspace here, or nothing in it yet
 ├── WeightsError     6   weights that are not at hand, or not what they should be
 ├── BusyError        7   another process holds the workspace
-└── DataError        8   annotations that are wrong, or one video in two splits
+├── DataError        8   annotations that are wrong, or one video in two splits
+├── TrainingError    9   the loss is no number
+└── GateError       10   an evaluation is worse than the baseline allows
 """
 
 
@@ -63,3 +65,9 @@ class TrainingError(MgvError):
     """Training went wrong: the loss is no number."""
 
     exit_code = 9
+
+
+class GateError(MgvError):
+    """An evaluation is worse than the baseline allows, or was made on another set."""
+
+    exit_code = 10

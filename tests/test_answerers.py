@@ -149,7 +149,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[AnswererParams]:
     server = HTTPServer(("127.0.0.1", 0), Endpoint)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    monkeypatch.setattr("mgv.answerers.time.sleep", lambda _: None)
+    monkeypatch.setattr("mgv.endpoint.time.sleep", lambda _: None)
     monkeypatch.setenv("MY_KEY", "secret")
     Endpoint.replies, Endpoint.requests = [], []
     yield AnswererParams(

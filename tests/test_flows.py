@@ -38,14 +38,14 @@ def test_dvc_repro_runs_the_flow_once_and_equals_the_command(workspace: Workspac
         workspace, [make_video(tmp_path / f"{name}.mp4", num_frames=n) for name, n in (("a", 25), ("b", 50))]
     )
     (workspace.videos_dir / "bad.mp4").write_text("not a video")
-    done = run("dvc", "repro", cwd=workspace.root, **home)
+    done = run("dvc", "repro", "materialize", cwd=workspace.root, **home)
     assert done.returncode == 0, done.stderr
     manifest = read_manifest(workspace.manifest)
     assert manifest is not None
     assert set(manifest.failed) == {"bad.mp4"}
     assert manifest.num_frames == 3
     assert (workspace.root / "dvc.lock").exists()
-    again = run("dvc", "repro", cwd=workspace.root, **home)
+    again = run("dvc", "repro", "materialize", cwd=workspace.root, **home)
     assert "didn't change, skipping" in again.stdout
     assert materialize(workspace, rebuild=True).manifest.digest == manifest.digest
 

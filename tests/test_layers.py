@@ -16,8 +16,9 @@ LAYERS = [
     "data",
     "train",
     "retrieve",
-    "answer answerers",
+    "endpoint answer answerers",
     "api",
+    "evaluate",
     "doctor demo",
     "cli",
 ]

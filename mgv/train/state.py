@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -75,7 +76,11 @@ def save_state(
         shutil.rmtree(place, ignore_errors=True)
         partial.rename(place)
         _flush(folder)
-    except (OSError, RuntimeError) as error:  # torch.save and safetensors tell a full disk in their own ways
+    except (
+        OSError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:  # torch.save and safetensors tell a full disk in their own ways
         shutil.rmtree(partial, ignore_errors=True)
         before = states(folder)
         kept = (

@@ -59,7 +59,7 @@ def test_three_stages_each_start_from_the_one_before_and_end_in_a_folder(trainab
         curve = (trainable.root / "results/train" / stage / "curves/train_loss.tsv").read_text().splitlines()
         assert len(curve) == 1 + report.outcome.num_steps
         assert not (trainable.root / "models/resume" / stage).exists()
-    model, processor = load_checkpoint(report.folder)
+    _, processor = load_checkpoint(report.folder)
     assert processor.config.limits.num_frames == 2
     about = json.loads((report.folder / "train.json").read_text())
     assert about["answers"][0].keys() == {"sample", "question", "expected", "answer"}

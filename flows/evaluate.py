@@ -1,0 +1,87 @@
+"""Evaluate as a flow: python -m flows.evaluate [--library DIR]
+
+What DVC runs for its stage `evaluate`. With `evaluate.shards` the questions are shared out over processes, on a GPU
+each where there are any; a process that dies is started again and goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from mgv.errors import MgvError
+from mgv.evaluate.run import evaluate as run_evaluation
+from mgv.evaluate.run import write_results
+from mgv.workspace import find_workspace
+
+
+@task(
+    name="answer shard",
+    task_run_name="answer {number} of {count}",
+    retries=2,
+    retry_delay_seconds=[2, 20],
+    cache_policy=NO_CACHE,
+)
+def answer_shard(library: Path, number: int, count: int) -> None:
+    """Answer one shard in a process of its own. Raises MgvError with its last line when it fails."""
+    words = [
+        sys.executable,
+        "-m",
+        "mgv.cli",
+        "evaluate",
+        "--library",
+        str(library),
+        "--shard",
+        f"{number}/{count}",
+    ]
+    done = subprocess.run(words, env=_own_gpu(number), capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or ["no message"]
+        raise MgvError(f"shard {number} of {count}: {said[-1]}")
+
+
+def _own_gpu(number: int) -> dict[str, str]:
+    """The environment in which a process sees one GPU only, where there are several."""
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    gpus = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
+    return (
+        {**os.environ, "CUDA_VISIBLE_DEVICES": gpus[(number - 1) % len(gpus)]} if gpus else dict(os.environ)
+    )
+
+
+@flow(
+    name="evaluate",
+    flow_run_name="evaluate {library}",
+    task_runner=ThreadPoolTaskRunner(max_workers=64),  # type: ignore[arg-type]
+)
+def evaluate(library: Path = Path()) -> dict[str, float]:
+    """Answer, judge and search as params.yaml says; writes results/ and gives back the metrics."""
+    log = get_run_logger()
+    workspace = find_workspace(library)
+    params = workspace.params.evaluate
+    if params.questions is not None and params.shards > 1:
+        numbers = range(1, params.shards + 1)
+        for future in [answer_shard.submit(workspace.root, number, params.shards) for number in numbers]:
+            future.result()
+    output = workspace.root / "results"
+    run = run_evaluation(workspace, params, output)
+    write_results(output, run, workspace.videos_dir)
+    for name, value in run.metrics.items():
+        log.info("%s %.4f", name, value)
+    return run.metrics
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--library", type=Path, default=Path(), metavar="DIR")
+    given = parser.parse_args()
+    evaluate(given.library)

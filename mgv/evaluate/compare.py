@@ -1,0 +1,164 @@
+"""Compare: two runs, item by item. Only what both were asked is compared, so that no other item can move the result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mgv.errors import UsageError
+from mgv.evaluate.metrics import paired_bootstrap
+from mgv.evaluate.results import Run
+from mgv.evaluate.retrieval import is_hit
+from mgv.evaluate.scores import Scored
+
+JUDGED = frozenset({"accuracy", "score", "correctness", "detail", "context", "temporal", "consistency"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Difference:
+    """A metric of two runs over the items that both have."""
+
+    metric: str
+    a: float
+    b: float
+    difference: float
+    """b - a."""
+    low: float
+    """Of its 95 % interval, by paired bootstrap."""
+    high: float
+    p_value: float
+    count: int
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether chance alone hardly explains it: the interval leaves out 0."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Flip:
+    """An item that is right in one run and wrong in the other."""
+
+    task: str
+    key: str
+    text: str
+    to: str
+    """`right` or `wrong`: what it is in the second run."""
+    a: str
+    b: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """Two runs beside each other."""
+
+    differences: tuple[Difference, ...]
+    flips: tuple[Flip, ...]
+    only_a: int
+    """Items that only the first run has."""
+    only_b: int
+    warnings: tuple[str, ...]
+    """Why some of it may not be comparable."""
+
+
+def compare(a: Run, b: Run, *, num_bootstrap: int = 1000, seed: int = 0) -> Comparison:
+    """The second run against the first. Raises UsageError when they share no item."""
+    ours = {(row.task, row.key): row for row in a.rows if "." not in row.task}
+    theirs = {(row.task, row.key): row for row in b.rows if "." not in row.task}
+    shared = sorted(ours.keys() & theirs.keys())
+    if not shared:
+        raise UsageError("the two runs share no item: were they asked the same questions?")
+    pairs = [(ours[key], theirs[key]) for key in shared]
+    return Comparison(
+        differences=tuple(_differences(pairs, num_bootstrap, seed)),
+        flips=tuple(flip for pair in pairs if (flip := _flip(*pair))),
+        only_a=len(ours) - len(shared),
+        only_b=len(theirs) - len(shared),
+        warnings=tuple(_warnings(a.facts, b.facts, pairs)),
+    )
+
+
+def _differences(pairs: list[tuple[Scored, Scored]], num_bootstrap: int, seed: int) -> list[Difference]:
+    """For every score that both rows of a pair have."""
+    found: list[Difference] = []
+    for task, prefix in (("question", "qa"), ("query", "retrieval")):
+        own = [(a, b) for a, b in pairs if a.task == task]
+        for name in sorted({name for a, b in own for name in a.scores.keys() & b.scores.keys()}):
+            both = [(a, b) for a, b in own if name in a.scores and name in b.scores]
+            first, second = [a.scores[name] for a, _ in both], [b.scores[name] for _, b in both]
+            low, high, p_value = paired_bootstrap(
+                second, first, num_resamples=num_bootstrap, seed=seed, groups=[a.group for a, _ in both]
+            )
+            mean_a, mean_b = sum(first) / len(first), sum(second) / len(second)
+            found.append(
+                Difference(
+                    metric=f"{prefix}.{name}",
+                    a=mean_a,
+                    b=mean_b,
+                    difference=mean_b - mean_a,
+                    low=low,
+                    high=high,
+                    p_value=p_value,
+                    count=len(both),
+                )
+            )
+    return found
+
+
+def _flip(a: Scored, b: Scored) -> Flip | None:
+    before, after = _is_right(a), _is_right(b)
+    if before is None or after is None or before == after:
+        return None
+    said = (a.answer or a.error or "no answer", b.answer or b.error or "no answer")
+    if a.task == "query":
+        said = (_first(a), _first(b))
+    return Flip(task=a.task, key=a.key, text=a.text, to="right" if after else "wrong", a=said[0], b=said[1])
+
+
+def _is_right(row: Scored) -> bool | None:
+    if row.task == "query":
+        hit = is_hit(row)
+        return None if hit != hit else bool(hit)
+    return bool(row.scores["accuracy"]) if "accuracy" in row.scores else None
+
+
+def _first(row: Scored) -> str:
+    if not row.found:
+        return "nothing"
+    first = row.found[0]
+    return (
+        f"{first.video} {first.start_s:.1f}-{first.end_s:.1f} s" if first.end_s is not None else first.video
+    )
+
+
+def _warnings(a: Mapping[str, Any], b: Mapping[str, Any], pairs: list[tuple[Scored, Scored]]) -> list[str]:
+    said = []
+    names = {name for one, other in pairs for name in one.scores.keys() & other.scores.keys()} & JUDGED
+    if _judge(a) != _judge(b) and names:
+        said.append(
+            f"judged by different judges ({_named(a)}; {_named(b)}): {', '.join(sorted(names))} say nothing"
+        )
+    for key in ("questions", "queries"):
+        one, other = a.get(key), b.get(key)
+        if one and other and one["digest"] != other["digest"]:
+            said.append(f"the {key} are not the same set: only ids that both have are compared")
+    different = sum(
+        (one.text, one.reference, one.gold) != (other.text, other.reference, other.gold)
+        for one, other in pairs
+    )
+    if different:
+        said.append(f"{different} items have the same id but another question or reference")
+    return said
+
+
+def _judge(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in (facts.get("judge") or {}).items() if key != "answers"}
+
+
+def _named(facts: Mapping[str, Any]) -> str:
+    judge = _judge(facts)
+    return (
+        " ".join(str(judge[key]) for key in ("judge", "model", "version", "prompt_hash") if key in judge)
+        or "none"
+    )

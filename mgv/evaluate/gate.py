@@ -1,0 +1,93 @@
+"""Gate: whether a run may stand in for its baseline: the same frozen set, and no metric worse than allowed.
+
+A baseline is a file with the sets' names and digests, the judge, and the metrics (`mgv evaluate --freeze FILE`). It
+belongs in git. `check_gate` is what CI and promotion ask.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mgv.errors import ConfigError, GateError
+from mgv.evaluate.results import Run
+from mgv.workspace import write_json
+
+FORMAT = 1
+SMALLER_IS_BETTER = frozenset(
+    {"failed", "judge_failed", "missing_videos", "calibration_error", "word_error_rate"}
+)
+"""By a metric's last name."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """One metric at the gate."""
+
+    metric: str
+    baseline: float
+    value: float
+    tolerance: float
+    passed: bool
+
+
+def write_baseline(path: Path, run: Run) -> None:
+    """Freeze a run: what it was asked, by whom it was judged, and what it came to."""
+    write_json(path, {"format": FORMAT, "asked": _asked(run), "metrics": run.metrics})
+
+
+def _asked(run: Run) -> dict[str, Any]:
+    """The frozen set: names and digests, and the judge of open answers."""
+    sets = {
+        key: {name: run.facts[key][name] for name in ("name", "format", "digest", "count")}
+        for key in ("questions", "queries")
+        if key in run.facts
+    }
+    judge = {key: value for key, value in (run.facts.get("judge") or {}).items() if key != "answers"}
+    return sets | ({"judge": judge} if judge else {})
+
+
+def check_gate(run: Run, baseline: Path, tolerances: Mapping[str, float]) -> list[Check]:
+    """Every metric of `tolerances`, all passed.
+
+    Raises GateError that names each metric that is worse than allowed, or says that another set was asked or another
+    judge judged; ConfigError when there is no baseline, or nothing to check.
+    """
+    if not tolerances:
+        raise ConfigError("evaluate.gate: names no metric; for example {retrieval.recall_at_1: 0.01}")
+    try:
+        frozen = json.loads(baseline.read_text(encoding="utf-8"))
+        asked, metrics = frozen["asked"], frozen["metrics"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"evaluate.baseline: {baseline} cannot be read ({error}); make it by `mgv evaluate --freeze {baseline}`"
+        ) from error
+    if asked != _asked(run):
+        changed = [key for key in {**asked, **_asked(run)} if asked.get(key) != _asked(run).get(key)]
+        raise GateError(
+            f"{' and '.join(changed)} are not those of {baseline.name}: the gate compares like with like only"
+        )
+    checks, faults = [], []
+    for name, tolerance in sorted(tolerances.items()):
+        if name not in metrics or name not in run.metrics:
+            where = baseline.name if name not in metrics else "this run"
+            raise ConfigError(f"evaluate.gate: {name!r} is no metric of {where}")
+        check = _check(name, metrics[name], run.metrics[name], tolerance)
+        checks.append(check)
+        if not check.passed:
+            faults.append(
+                f"{name} is {check.value:.4f}, was {check.baseline:.4f}, may differ by {tolerance:g}"
+            )
+    if faults:
+        raise GateError("; ".join(faults))
+    return checks
+
+
+def _check(name: str, baseline: float, value: float, tolerance: float) -> Check:
+    worse = value - baseline if name.rpartition(".")[2] in SMALLER_IS_BETTER else baseline - value
+    return Check(
+        metric=name, baseline=baseline, value=value, tolerance=tolerance, passed=worse <= tolerance + 1e-9
+    )
