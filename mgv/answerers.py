@@ -34,10 +34,12 @@ class Writer(Protocol):
         ...
 
 
-def moment_frames(moment: Moment, videos_dir: Path, num_frames: int) -> tuple[NDArray[np.uint8], list[float]]:
+def moment_frames(
+    moment: Moment, videos_dir: Path, num_frames: int, size_px: int = FRAME_SIZE_PX
+) -> tuple[NDArray[np.uint8], list[float]]:
     """num_frames frames [T, H, W, 3] spread evenly over a moment, and their times."""
     times_s = frame_times(moment.start_s, moment.end_s, num_frames)
-    batches = list(read_frames(videos_dir / moment.video, times_s, size_px=FRAME_SIZE_PX))
+    batches = list(read_frames(videos_dir / moment.video, times_s, size_px=size_px))
     frames = np.concatenate([batch.frames for batch in batches])
     return frames, times_s[: len(frames)]
 
@@ -64,7 +66,9 @@ class VideoLLMAnswerer:
 
         key = (moment.video_id, moment.start_s, moment.end_s)
         if key not in self._sessions:
-            frames, times_s = moment_frames(moment, self._videos_dir, self._params.num_frames)
+            config = self._processor.config
+            num_frames = min(self._params.num_frames, config.limits.num_frames)
+            frames, times_s = moment_frames(moment, self._videos_dir, num_frames, config.image_size_px)
             cues = spread_words(moment, times_s)
             clip = Clip(question="", frames=frames, frame_times_s=tuple(times_s), cues=cues)
             self._sessions = {key: VideoSession(self._model, self._processor, clip)}
@@ -158,12 +162,13 @@ def data_url(frame: NDArray[np.uint8]) -> str:
 
 
 def _load_video_llm(params: AnswererParams, videos_dir: Path) -> Writer:
-    if params.pretrained in ("starter", "random"):
-        raise ConfigError("ask.answerer.pretrained: name the folder of a video language model, made by training or "
-                          "`mgv import-checkpoint`")  # fmt: skip
-    from mgv.model.checkpoint import load_checkpoint
+    if params.pretrained == "random":
+        raise ConfigError("ask.answerer.pretrained: name the folder of a video language model, made by `mgv train` or "
+                          "`mgv import-checkpoint`, or `starter`")  # fmt: skip
+    from mgv.model.checkpoint import STARTER_MODEL, load_checkpoint
 
-    model, processor = load_checkpoint(Path(params.pretrained), device=params.device)
+    folder = STARTER_MODEL if params.pretrained == "starter" else Path(params.pretrained)
+    model, processor = load_checkpoint(folder, device=params.device)
     return VideoLLMAnswerer(model, processor, videos_dir, params)
 
 

@@ -31,12 +31,23 @@ from mgv.model.language import Quantization
 from mgv.model.processor import Processor
 from mgv.model.video_llm import VideoLLM, VideoLLMConfig
 
+STARTER_MODEL = Path(__file__).with_name("starter")
+"""The folder of the video language model that comes with mgv, trained by `mgv train` on the starter data set."""
 PROBE_SIZE = 16
 PROBE_TOLERANCE = 0.02
 
 
-def save_checkpoint(model: VideoLLM, processor: Processor, folder: Path, card: str | None = None) -> None:
-    """Write the folder beside its name, then put it there in one step; an older one is replaced."""
+def save_checkpoint(
+    model: VideoLLM,
+    processor: Processor,
+    folder: Path,
+    card: str | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write the folder beside its name, then put it there in one step; an older one is replaced.
+
+    dtype: of the connector and the adapters, float16 halves them; None leaves them as they are.
+    """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -44,9 +55,11 @@ def save_checkpoint(model: VideoLLM, processor: Processor, folder: Path, card: s
     model.config.architectures = ["VideoLLM"]
     model.config.save_pretrained(partial)
     model.generation_config.save_pretrained(partial)
-    save_tensors(model.connector.state_dict(), partial / "connector.safetensors")
-    _save_part(model.language_model, partial, "adapter", _training(model, "language_model"))
-    _save_part(model.vision_encoder.tower, partial, "vision_adapter", _training(model, "vision_encoder"))
+    save_tensors(model.connector.state_dict(), partial / "connector.safetensors", dtype)
+    _save_part(model.language_model, partial, "adapter", _training(model, "language_model"), dtype)
+    _save_part(
+        model.vision_encoder.tower, partial, "vision_adapter", _training(model, "vision_encoder"), dtype
+    )
     processor.save(partial)
     if (partial / "language_model").is_dir():
         processor.tokenizer.save_pretrained(partial / "language_model")
@@ -171,13 +184,12 @@ def load_adapter(network: nn.Module, folder: Path) -> Any:
     return adapted
 
 
-def save_tensors(state: Mapping[str, Tensor], path: Path) -> None:
+def save_tensors(state: Mapping[str, Tensor], path: Path, dtype: torch.dtype | None = None) -> None:
     """One safetensors file."""
     from safetensors.torch import save_file
 
-    save_file(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, path, {"format": "pt"}
-    )
+    tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in state.items()}
+    save_file(tensors, path, {"format": "pt"})
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
@@ -223,13 +235,15 @@ def _training(model: VideoLLM, part: str) -> str:
     return str(chosen.get(part, "frozen"))
 
 
-def _save_part(network: Any, folder: Path, adapter: str, training: str) -> None:
+def _save_part(network: Any, folder: Path, adapter: str, training: str, dtype: torch.dtype | None) -> None:
     """A part's adapter, or all of its weights where it was trained in full."""
     if hasattr(network, "peft_config"):
         from peft.utils import get_peft_model_state_dict
 
         network.peft_config["default"].save_pretrained(folder / adapter)
-        save_tensors(get_peft_model_state_dict(network), folder / adapter / "adapter_model.safetensors")
+        save_tensors(
+            get_peft_model_state_dict(network), folder / adapter / "adapter_model.safetensors", dtype
+        )
     elif training == "full" and adapter == "adapter":
         network.save_pretrained(folder / "language_model")
     elif training == "full":
