@@ -24,7 +24,7 @@ GROUNDED = 0.75
 
 
 class Answerer(Protocol):
-    """Writes an answer from evidence."""
+    """Writes an answer from evidence. One that looks at frames has an attribute `watches` that is true."""
 
     def write(self, question: str, moments: Sequence[Moment]) -> str | None:
         """The answer, with [n] for the n-th moment (from 1); None when the moments do not hold one."""

@@ -50,6 +50,9 @@ class VideoLLMAnswerer:
     A moment's visual prefix is kept, so that another question about the same moments is quick.
     """
 
+    watches = True
+    """Frames are looked at: a short video that is named is watched as a whole (mgv.api.WHOLE_VIDEO_S)."""
+
     def __init__(self, model: Any, processor: Any, videos_dir: Path, params: AnswererParams) -> None:
         self._model, self._processor = model, processor
         self._videos_dir, self._params = videos_dir, params
@@ -77,6 +80,8 @@ class VideoLLMAnswerer:
 
 class HubAnswerer:
     """`hf`: any vision-language model of transformers with a chat template; a moment's frames go in as images."""
+
+    watches = True
 
     def __init__(self, model: Any, processor: Any, videos_dir: Path, params: AnswererParams) -> None:
         self._model, self._processor = model, processor
@@ -109,6 +114,8 @@ class HubAnswerer:
 
 class OpenAIAnswerer:
     """`openai`: any endpoint with `/chat/completions`; frames go in as JPEG. The key comes from the environment."""
+
+    watches = True
 
     def __init__(self, videos_dir: Path, params: AnswererParams) -> None:
         self._endpoint = Endpoint("ask.answerer", params)

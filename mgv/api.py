@@ -37,6 +37,8 @@ from mgv.workspace import Workspace, find_workspace
 logger = logging.getLogger(__name__)
 
 _NUM_LABELS = 3
+WHOLE_VIDEO_S = 180.0
+"""A named video up to this long is watched as a whole, no moments are looked for: Goldfish's rule (goldfish_lv.py)."""
 
 
 class Library:
@@ -94,12 +96,17 @@ class Library:
         """An answer with numbered citations; its text is None when nothing in the library is relevant."""
         question = _checked(question)
         params = self.workspace.params.ask
+        answerer = answerer or self._answerer
+        if videos is not None and len(videos) == 1 and getattr(answerer, "watches", False):
+            video = self._videos[self._video_id(videos[0])]
+            if video["duration_s"] <= WHOLE_VIDEO_S:
+                return answer(question, [self._whole(video)], answerer)
         found = self.search(question, limit=params.moments, videos=videos)
         floor = params.min_score if videos is None else 0.0  # who names a video wants what is nearest in it
         moments = [moment for moment in found if moment.score >= floor]
         if not moments:
             return Answer(question=question, text=None, citations=(), moments=())
-        return answer(question, moments, answerer or self._answerer)
+        return answer(question, moments, answerer)
 
     def use_answerer(self, name: str | None = None, pretrained: str | None = None) -> None:
         """Answer with another part than params.yaml says: its name, its weights, or both."""
@@ -167,6 +174,14 @@ class Library:
             )
             for each, words, frames in zip(found, said.result(), seen, strict=True)
         ]
+
+    def _whole(self, video: dict[str, Any]) -> Moment:
+        """All of a video as one moment."""
+        start_s = video["start_s"]
+        end_s = start_s + video["duration_s"]
+        whole = Found(video_id=video["video_id"], start_s=start_s, end_s=end_s, shares={"video": 1.0})
+        with reading(self.workspace.store_uri):
+            return self._moments([whole])[0]
 
     def _video_id(self, wanted: str) -> str:
         """The id of a video given by file name, path or id."""

@@ -75,7 +75,7 @@ class Moment:
     score: float
     """Fused score in (0, 1]: comparable within one query, not between queries."""
     channels: tuple[str, ...]
-    """Which channels found it: `frames`, `segments`, `text`, `screen`."""
+    """Which channels found it: `frames`, `segments`, `text`, `screen`; `video` for all of a named video."""
     text: str
     """The words said in it, empty when none."""
     labels: tuple[str, ...] = ()

@@ -15,6 +15,7 @@ from mgv.demo.__main__ import VIDEOS
 from mgv.errors import UsageError
 from mgv.library.ingest import ingest
 from mgv.library.materialize import materialize
+from mgv.records import Moment
 from mgv.workspace import find_workspace
 
 
@@ -136,3 +137,20 @@ def test_search_and_ask_json_says_null_when_nothing_is_relevant(demo: Path):
     _, out = run("search-and-ask", "how do submarine volcanoes erupt?", "--library", str(demo), "--json")
     found = json.loads(out)
     assert (found["answer"], found["citations"], found["moments"]) == (None, [], [])
+
+
+def test_a_short_named_video_is_watched_as_a_whole_by_who_looks_at_frames(library: Library):
+    class Watcher:
+        watches = True
+
+        def write(self, question: str, moments: list[Moment]) -> str:
+            seen.extend(moments)
+            return "a red star"
+
+    seen: list[Moment] = []
+    video = library.videos()[0]
+    answer = library.ask("what is shown?", videos=[video.name], answerer=Watcher())
+    assert answer.text == "a red star [1]"
+    assert [(moment.start_s, round(moment.end_s, 3)) for moment in seen] == [
+        (video.start_s, round(video.end_s, 3))
+    ]

@@ -42,7 +42,7 @@ def card(root: Path, base: str) -> str:
         "",
         "The starter: it answers questions about the short narrated scenes of shapes that `mgv prepare` makes",
         "(mgv/data/scenes.py), and shows that the whole path of training works. It has seen nothing else: of other",
-        "videos it knows what their subtitles say, if that. Trained by `mgv prepare && mgv train`, training/params.yaml.",
+        "videos it knows what their subtitles say, if that. Made by `mgv prepare && mgv train`, training/params.yaml.",
         "",
         "## Scores on its validation set",
         "",

@@ -1,0 +1,119 @@
+"""Features are kept: the same as looked at again, and only for the video, weights and instants they belong to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from mgv.data.features import Eye, FeatureCache, Look, fingerprint
+from mgv.errors import MediaError
+from mgv.media.probe import probe
+from mgv.model.build import build_processor, build_video_llm
+from mgv.records import Sample, Turn
+from tests.media.make_video import make_video
+
+TURNS = (Turn(question="what?", answer="that"),)
+
+
+@pytest.fixture(scope="module")
+def parts() -> Any:
+    torch.set_num_threads(1)
+    model, tokenizer = build_video_llm("minigpt4_video", vision_encoder="efficientnet_lite", device="cpu")
+    model.requires_grad_(False)
+    return model, build_processor(model, tokenizer, num_frames=3)
+
+
+@pytest.fixture
+def sample(tmp_path: Path) -> Sample:
+    path = make_video(tmp_path / "clip.mp4")
+    return Sample(sample_id="a", media=str(path), media_id="f" * 64, turns=TURNS)
+
+
+def test_a_kept_look_is_the_look_itself(parts: Any, sample: Sample, tmp_path: Path):
+    model, processor = parts
+    fresh = Eye(model, processor).look(sample)
+    cache = FeatureCache(tmp_path / "features", 1.0)
+    assert Eye(model, processor, cache).keep([sample, sample]) == 1
+    kept = Eye(model, processor, FeatureCache(tmp_path / "features", 1.0)).look(sample)
+    assert torch.equal(kept.features, fresh.features)
+    assert kept.times_s == fresh.times_s
+    assert kept.features.dtype == torch.float16
+    assert kept.features.shape == (3, 64, 72)
+
+
+def test_frames_are_the_middles_of_equal_parts(parts: Any, sample: Sample):
+    model, processor = parts
+    video = probe(Path(sample.media), sample.media_id)
+    part_s = video.duration_s / 3
+    expected = [video.start_s + part_s * (i + 0.5) for i in range(3)]
+    assert Eye(model, processor).look(sample).times_s == pytest.approx(expected)
+
+
+def test_what_is_kept_needs_no_video(parts: Any, sample: Sample, tmp_path: Path):
+    model, processor = parts
+    eye = Eye(model, processor, FeatureCache(tmp_path / "features", 1.0))
+    eye.keep([sample])
+    Path(sample.media).unlink()
+    assert eye.look(sample).features.shape[0] == 3
+    with pytest.raises(MediaError):
+        eye.look(replace(sample, end_s=0.5))
+
+
+def test_the_key_follows_video_stretch_weights_and_frames(parts: Any, sample: Sample):
+    model, processor = parts
+    eye = Eye(model, processor)
+    other_model, tokenizer = build_video_llm(
+        "minigpt4_video", vision_encoder="efficientnet_lite", device="cpu"
+    )
+    with torch.no_grad():
+        other_model.vision_encoder.tower._conv_head.weight.mul_(1.5)
+    keys = {
+        eye.key(sample),
+        eye.key(replace(sample, media_id="e" * 64)),
+        eye.key(replace(sample, end_s=0.5)),
+        Eye(other_model, processor).key(sample),
+        Eye(model, build_processor(model, tokenizer, num_frames=2)).key(sample),
+    }
+    assert len(keys) == 5
+    assert eye.key(replace(sample, media="elsewhere.mp4", sample_id="b", turns=())) == eye.key(sample)
+
+
+def test_a_full_cache_keeps_no_more_and_looking_goes_on(parts: Any, sample: Sample, tmp_path: Path):
+    model, processor = parts
+    eye = Eye(model, processor, FeatureCache(tmp_path / "features", 1e-6))  # 1 kB
+    others = [replace(sample, media_id=letter * 64) for letter in "abc"]
+    eye.keep(others[:1])
+    assert eye.keep(others[1:]) == 0
+    assert eye.cache is not None
+    assert (len(eye.cache), eye.cache.is_full, eye.cache.num_bytes) == (1, True, 3 * 64 * 72 * 2)
+    assert len(eye.look_all(others)) == 3
+
+
+def test_several_are_read_in_the_order_asked_for(tmp_path: Path):
+    cache = FeatureCache(tmp_path / "features", 1.0)
+    looks = {
+        str(i): Look(features=torch.full((1, 2, 3), i, dtype=torch.float16), times_s=(0.5,)) for i in range(5)
+    }
+    cache.write(looks)
+    cache.write({"9": Look(features=torch.full((2, 1, 3), 9, dtype=torch.float16), times_s=(0.0, 1.0))})
+    found = cache.read(["3", "9", "none", "1"])
+    assert {key: float(look.features[0, 0, 0]) for key, look in found.items()} == {
+        "1": 1.0,
+        "3": 3.0,
+        "9": 9.0,
+    }
+    assert found["9"].features.shape == (2, 1, 3)
+
+
+def test_a_fingerprint_tells_weights_apart():
+    one, same = nn.Linear(4, 4), nn.Linear(4, 4)
+    same.load_state_dict(one.state_dict())
+    assert fingerprint(one) == fingerprint(same)
+    with torch.no_grad():
+        same.bias[0] += 0.01
+    assert fingerprint(one) != fingerprint(same)
