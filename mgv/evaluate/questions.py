@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from mgv.data.images import split_member
+from mgv.data.samples import SampleFile
 from mgv.errors import ConfigError, MgvError
 from mgv.evaluate.annotations import (
     Row,
@@ -27,7 +29,7 @@ from mgv.evaluate.annotations import (
 from mgv.evaluate.queries import check_unique, own_span
 from mgv.evaluate.spans import Span
 from mgv.media.subtitles import SUBTITLE_SUFFIXES
-from mgv.records import Cue, Sample, Turn
+from mgv.records import Cue, Sample
 
 ASPECTS = ("correctness", "detail", "context", "temporal", "consistency")
 """Video-ChatGPT's five, each scored 0 to 5 by a judge."""
@@ -170,7 +172,7 @@ def _cues_beside() -> Callable[[_Entry], tuple[Cue, ...]]:
 
 
 def _samples(path: Path) -> Iterator[_Entry]:
-    for sample in read_samples(path):
+    for sample in SampleFile(path):
         yield from (_Entry(item=item) for item in sample_items(sample))
 
 
@@ -179,34 +181,9 @@ def _finder(root: Path) -> Callable[[str], Path | None]:
 
     def find(media: str) -> Path | None:
         place = root / media
-        shard = next((each for each in place.parents if each.suffix == ".tar"), place)
-        return place if shard.exists() else None
+        return place if place.exists() or split_member(place) else None
 
     return find
-
-
-def read_samples(path: Path) -> Iterator[Sample]:
-    """The samples of a file that `prepare` wrote, a JSON object a line."""
-    for row in line_rows(path):
-        yield Sample(
-            sample_id=row.text("sample_id"),
-            media=row.text("media"),
-            media_id=str(row.values.get("media_id") or ""),
-            start_s=row.number("start_s") if row.has("start_s") else 0.0,
-            end_s=row.number("end_s") if row.has("end_s") else None,
-            cues=tuple(Cue(**cue) for cue in row.values.get("cues") or ()),
-            turns=tuple(
-                Turn(
-                    question=turn["question"],
-                    answer=turn["answer"],
-                    kind=turn.get("kind", ""),
-                    choices=tuple(turn.get("choices", ())),
-                )
-                for turn in row.raw("turns")
-            ),
-            is_dialogue=bool(row.values.get("is_dialogue")),
-            is_image=bool(row.values.get("is_image")),
-        )
 
 
 def sample_items(sample: Sample) -> Iterator[Item]:
