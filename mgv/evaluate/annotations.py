@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from mgv.data.images import IMAGE_SUFFIXES
 from mgv.errors import MgvError
 from mgv.media.probe import VIDEO_SUFFIXES
 from mgv.records import Cue
 
 logger = logging.getLogger(__name__)
 
-PICTURES = frozenset({".jpg", ".jpeg", ".png"})
 _CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)")
 
 
@@ -163,7 +163,7 @@ class Shelf:
         for path in found:
             if path.suffix.lower() in wanted and path.is_file() and not path.name.startswith("."):
                 self._put(path)
-        for path in {each.parent for each in found if each.suffix.lower() in PICTURES} - {folder}:
+        for path in {each.parent for each in found if each.suffix.lower() in IMAGE_SUFFIXES} - {folder}:
             self._by_name.setdefault(path.name, path)  # a video kept as its frames, as TVQA's
 
     def _put(self, path: Path) -> None:
@@ -181,7 +181,7 @@ class Shelf:
 
 def video_shelf(folder: Path) -> Shelf:
     """The videos of a folder, GIFs and folders of frames among them."""
-    return Shelf(folder, VIDEO_SUFFIXES | {".gif"} | PICTURES)
+    return Shelf(folder, VIDEO_SUFFIXES | {".gif", *IMAGE_SUFFIXES})
 
 
 def plain_name(video: str) -> str:

@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mgv.config import AskParams, EvaluateParams, SearchParams
+from mgv.data.images import IMAGE_SUFFIXES, read_image
 from mgv.errors import BusyError, ConfigError, MediaError, UsageError, WeightsError
-from mgv.evaluate.annotations import PICTURES, plain_name
+from mgv.evaluate.annotations import plain_name
 from mgv.evaluate.ledger import Ledger, Shard
 from mgv.evaluate.metrics import LETTERS, chosen
 from mgv.evaluate.questions import Item
@@ -232,14 +233,14 @@ class ModelSystem:
 
 
 def seen(clip: Clip, model: VideoLLM, processor: Processor) -> Clip:
-    """The clip with its frames' features in place of the frames, so that they are encoded once."""
+    """The clip with its frames' features in place of the frames, encoded once and rounded as in training (float16)."""
     import torch
 
     device = next(model.vision_encoder.parameters()).device
     pixels = processor.pixel_values(clip).to(device)
     with torch.inference_mode():
         features = model.encode(pixels[None], torch.tensor([clip.num_frames]))[0]
-    return replace(clip, frames=None, features=features)
+    return replace(clip, frames=None, features=features.half())
 
 
 class _Sureness:
@@ -268,10 +269,10 @@ def read_clip(item: Item, processor: Processor, use_subtitles: bool) -> Clip:
     place = Path(item.videos[0])
     if place.is_dir():
         start_s, end_s, rate, read = _folder_reader(place)
-    elif place.suffix.lower() in PICTURES:
-        return Clip(question="", frames=_picture(place)[None], frame_times_s=(0.0,))
+    elif place.suffix.lower() in IMAGE_SUFFIXES:
+        return Clip(question="", frames=read_image(place)[None], frame_times_s=(0.0,))
     else:
-        start_s, end_s, rate, read = _video_reader(place)
+        start_s, end_s, rate, read = _video_reader(place, processor.config.image_size_px)
     start_s = max(start_s, item.start_s)
     end_s = end_s if item.end_s is None else min(end_s, item.end_s)
     if end_s <= start_s:
@@ -294,39 +295,28 @@ def read_clip(item: Item, processor: Processor, use_subtitles: bool) -> Clip:
 _Read = Callable[[Sequence[float]], NDArray[np.uint8]]
 
 
-def _video_reader(path: Path) -> tuple[float, float, float, _Read]:
+def _video_reader(path: Path, size_px: int) -> tuple[float, float, float, _Read]:
     """A video's start, end and frame rate, and how to read frames [T, H, W, 3] at times."""
-    from mgv.answerers import FRAME_SIZE_PX
     from mgv.media.frames import read_frames
     from mgv.media.probe import probe
 
     video = probe(path, "")
 
     def read(times_s: Sequence[float]) -> NDArray[np.uint8]:
-        return np.concatenate([batch.frames for batch in read_frames(path, times_s, size_px=FRAME_SIZE_PX)])
+        return np.concatenate([batch.frames for batch in read_frames(path, times_s, size_px=size_px)])
 
     return video.start_s, video.end_s, video.frame_rate, read
 
 
 def _folder_reader(folder: Path) -> tuple[float, float, float, _Read]:
     """The same of a video kept as its frames, FOLDER_RATE a second."""
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
 
     def read(times_s: Sequence[float]) -> NDArray[np.uint8]:
         places = [min(int(time_s * FOLDER_RATE), len(files) - 1) for time_s in times_s]
-        return np.stack([_picture(files[place]) for place in places])
+        return np.stack([read_image(files[place]) for place in places])
 
     return 0.0, len(files) / FOLDER_RATE, FOLDER_RATE, read
-
-
-def _picture(path: Path) -> NDArray[np.uint8]:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except OSError as error:
-        raise MediaError(f"{path.name}: cannot be read as a picture: {error}") from error
 
 
 def folder_digest(folder: Path) -> str:

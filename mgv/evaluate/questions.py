@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from mgv.data.images import split_member
 from mgv.data.samples import SampleFile
 from mgv.errors import ConfigError, MgvError
 from mgv.evaluate.annotations import (
@@ -180,8 +181,7 @@ def _finder(root: Path) -> Callable[[str], Path | None]:
 
     def find(media: str) -> Path | None:
         place = root / media
-        shard = next((each for each in place.parents if each.suffix == ".tar"), place)
-        return place if shard.exists() else None
+        return place if place.exists() or split_member(place) else None
 
     return find
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -184,6 +185,25 @@ def test_pictures_and_folders_of_frames_are_clips_too(model_folder: Path, tmp_pa
     assert clip.frames[:, 0, 0, 0].tolist() == [40, 120, 200]  # 6 frames are 2 s: seen at 1/3, 1 and 5/3 s
     picture = replace(item, videos=(str(folder / "00002.png"),))
     assert read_clip(picture, processor(model_folder), use_subtitles=True).num_frames == 1
+
+
+def test_an_image_in_a_shard_is_a_clip_of_one_frame(model_folder: Path, tmp_path: Path):
+    from PIL import Image
+
+    Image.fromarray(np.full((20, 30, 3), 90, np.uint8)).save(tmp_path / "1.png")
+    with tarfile.open(tmp_path / "00000.tar", "w") as shard:
+        shard.add(tmp_path / "1.png", "1.png")
+    sample = {
+        "sample_id": "s",
+        "media": "00000.tar/1.png",
+        "is_image": True,
+        "turns": [{"question": "q", "answer": "a"}],
+    }
+    (tmp_path / "test.jsonl").write_text(json.dumps(sample) + "\n")
+    (item,) = read_questions(tmp_path / "test.jsonl", "samples", videos=tmp_path).items
+    clip = read_clip(item, processor(model_folder), use_subtitles=True)
+    assert clip.frames is not None
+    assert clip.frames[0, 0, 0, 0] == 90
 
 
 def test_a_model_answers_the_same_every_time_and_reads_a_clip_once(

@@ -237,7 +237,7 @@ def test_a_prepared_sample_gives_an_item_for_each_turn(tmp_path: Path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.mp4").touch()
     sample = {
-        "sample_id": "talks/1", "media": "data/a.mp4", "media_id": "00", "start_s": 2.0, "end_s": 8.0,
+        "sample_id": "talks/1", "media": "data/a.mp4", "media_id": "", "start_s": 2.0, "end_s": 8.0,
         "cues": [{"start_s": 3.0, "end_s": 4.0, "text": "hi"}], "is_dialogue": True, "is_image": False,
         "turns": [{"question": "who?", "answer": "Ann", "kind": "name", "choices": ["Ann", "Bo"]},
                   {"question": "why?", "answer": "fun", "kind": "", "choices": []}],

@@ -322,7 +322,7 @@ def test_the_commands_evaluate_freeze_gate_and_compare(workspace: Workspace, ask
     frozen["metrics"]["qa.accuracy"] += 0.5
     (workspace.root / "baseline.json").write_text(json.dumps(frozen))
     gated = mgv("evaluate", "--gate", cwd=workspace.root)
-    assert gated.returncode == 8
+    assert gated.returncode == 10
     assert "qa.accuracy is" in gated.stderr
     compared = mgv("compare", "results", "results", "--json", cwd=workspace.root)
     assert compared.returncode == 0, compared.stderr
