@@ -1,0 +1,43 @@
+"""Training as DVC runs it: real DVC, real Prefect."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mgv.workspace import Workspace
+from tests.test_flows import run
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(500)
+def test_dvc_trains_once_and_an_experiment_trains_with_another_connector(
+    trainable: Workspace, tmp_path: Path
+):
+    home = {"PREFECT_HOME": str(tmp_path / "prefect"), "OMP_NUM_THREADS": "1"}
+    root = trainable.root
+    done = run("dvc", "repro", "--single-item", "pretrain_image", cwd=root, **home)
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads(run("dvc", "metrics", "show", "--json", cwd=root).stdout)
+    shown = metrics[""]["data"]["results/train/pretrain_image/metrics.json"]["data"]
+    assert shown["steps"] > 0
+    assert (root / "results/train/pretrain_image/curves/train_loss.tsv").is_file()
+    again = run("dvc", "repro", "--single-item", "pretrain_image", cwd=root, **home)
+    assert "didn't change, skipping" in again.stdout
+
+    tried = run(
+        "dvc", "exp", "run", "--single-item", "pretrain_image", "-S", "model.connector.name=video_llava",
+        cwd=root, **home,
+    )  # fmt: skip
+    assert tried.returncode == 0, tried.stderr
+    config = json.loads((root / "models/train/pretrain_image/config.json").read_text())
+    assert config["connector"]["name"] == "video_llava"
+
+
+@pytest.mark.slow
+def test_a_stage_that_cannot_start_exits_non_zero(trainable: Workspace, tmp_path: Path):
+    done = run("flows.train", "instruct", cwd=trainable.root, PREFECT_HOME=str(tmp_path / "prefect"))
+    assert done.returncode != 0
+    assert "starts from it: run `mgv train pretrain_video`" in done.stderr
