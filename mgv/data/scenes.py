@@ -115,17 +115,23 @@ def recipes(split: str, sort: str) -> list[tuple[str, str, int]]:
 
 
 def make_scenes(
-    folder: Path, *, num_videos: int, seed: int, progress: Callable[[int, int], None] | None = None
+    folder: Path,
+    *,
+    num_videos: int,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+    splits: Sequence[str] = tuple(SPLITS),
 ) -> Iterator[tuple[str, str, Sample]]:
     """Write the data set and yield (stage, split, sample). The same seed gives the same bytes.
 
-    Twice as many images as videos. A file that is there already is not drawn again.
+    Twice as many images as videos. A file that is there already is not drawn again. splits: only these of it.
     """
     for part in ("videos", "images"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     queries: list[dict[str, Any]] = []
     done, total = 0, 3 * num_videos
-    for split, share in SPLITS.items():
+    for split in splits:
+        share = SPLITS[split]
         for number in range(round(share * 2 * num_videos)):
             dice = random.Random(f"{seed}/image/{split}/{number}")
             path = folder / "images" / f"{split}-{number:05}.png"

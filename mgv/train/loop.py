@@ -201,7 +201,7 @@ def measure(
         output = model(**batch.inputs())
         loss += float(output.loss) * _num_labels(batch)
         num_labels += _num_labels(batch)
-        for lesson, hits in zip(chosen, _right_turns(batch, output.logits), strict=True):
+        for lesson, hits in zip(chosen, right_turns(batch, output.logits), strict=True):
             num_turns += len(hits)
             if lesson.sample.is_dialogue:
                 continue  # an answer of a dialogue is not judged by itself
@@ -224,7 +224,7 @@ def measure(
     )
 
 
-def _right_turns(batch: Batch, logits: Tensor) -> list[list[bool]]:
+def right_turns(batch: Batch, logits: Tensor) -> list[list[bool]]:
     """For each row and each of its questions, whether every answer token is the likeliest."""
     assert batch.labels is not None
     asked = batch.labels[:, 1:]

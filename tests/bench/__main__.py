@@ -22,6 +22,7 @@ BENCHMARKS = {
     "startup": "starting mgv beside starting Python",
     "incremental": "materialising again, and one new video among many",
     "model": "the video language model beside the bare language model",
+    "starter": "the starter model on unseen combinations",
     "train": "training beside a plain loop that does what upstream does",
     "memory": "peak memory on an hour of video",
 }
