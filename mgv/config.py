@@ -94,7 +94,7 @@ class AnswererParams(PartParams):
     """The part that turns evidence into an answer."""
 
     name: str = "text"
-    """`text` (a language model over evidence), `video_llm` (a folder of `mgv`'s own video language model), `hf` (a
+    """`text` (a language model over evidence), `video_llm` (`mgv`'s own video language model: `starter` or a folder), `hf` (a
     vision-language model of transformers) or `openai` (an endpoint that speaks as OpenAI's)."""
     max_new_tokens: int = Field(default=64, ge=1)
     num_frames: int = Field(default=8, ge=1)
