@@ -372,7 +372,9 @@ def evaluate(
     system: Annotated[
         str | None, typer.Option(metavar="NAME", help="model, or library (search and ask).")
     ] = None,
-    model: Annotated[str | None, typer.Option(metavar="DIR", help="The folder of a trained model.")] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="DIR", help="The folder of a trained model, or `starter`.")
+    ] = None,
     questions: Annotated[
         str | None, typer.Option(metavar="FILE", help="A question file; `none` leaves questions out.")
     ] = None,
@@ -419,7 +421,7 @@ def evaluate(
     workspace = _workspace(library)
     given = {
         "system": system,
-        "model": model and _from_here(model),
+        "model": model if model in (None, "starter") else _from_here(model),
         "questions": questions and _from_here(questions),
         "questions_format": questions_format,
         "videos": videos and _from_here(videos),

@@ -94,8 +94,8 @@ class AnswererParams(PartParams):
     """The part that turns evidence into an answer."""
 
     name: str = "text"
-    """`text` (a language model over evidence), `video_llm` (`mgv`'s own video language model: `starter` or a folder), `hf` (a
-    vision-language model of transformers) or `openai` (an endpoint that speaks as OpenAI's)."""
+    """`text` (a language model over evidence), `video_llm` (our own video language model: `starter` or a folder), `hf`
+    (a vision-language model of transformers) or `openai` (an endpoint that speaks as OpenAI's)."""
     max_new_tokens: int = Field(default=64, ge=1)
     num_frames: int = Field(default=8, ge=1)
     """Frames shown of each moment (`video_llm`, `hf`, `openai`)."""
@@ -301,7 +301,7 @@ class EvaluateParams:
     system: Literal["model", "library"] = "model"
     """Who answers the questions: a trained model on the clips, or the library by search-and-ask."""
     model: str = "models/train/instruct"
-    """`model`: the folder of a video language model."""
+    """`model`: the folder of a video language model, or `starter`, the one that comes with mgv."""
     questions: str | None = "data/prepare/instruct/test.jsonl"
     """A question file, or None."""
     questions_format: str = "samples"

@@ -129,7 +129,10 @@ def ask(
     if params.system == "library":
         system = LibrarySystem(library or open_library(workspace), within_video=params.within_video)
     else:
-        system = ModelSystem(workspace.root / params.model, params)
+        from mgv.model.checkpoint import STARTER_MODEL
+
+        folder = STARTER_MODEL if params.model == "starter" else workspace.root / params.model
+        system = ModelSystem(folder, params)
     facts = system.facts() | {"items": questions.digest}
     folder = output / "answers" / facts_digest(facts)[:12]
     answers = Ledger(folder, "answers", facts, key=("item_id",))
