@@ -1,4 +1,4 @@
-# make demo: install, make a demo library, ask it three questions.  make test: ruff, mypy, pytest.
+# make demo: install, make a demo library, ask it five questions.  make test: ruff, mypy, pytest.
 PYTHON ?= python3
 BIN = .venv/bin
 

