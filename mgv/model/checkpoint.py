@@ -15,6 +15,7 @@ Frozen base weights are named, not copied.
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Mapping
@@ -240,7 +241,9 @@ def _save_part(network: Any, folder: Path, adapter: str, training: str, dtype: t
     if hasattr(network, "peft_config"):
         from peft.utils import get_peft_model_state_dict
 
-        network.peft_config["default"].save_pretrained(folder / adapter)
+        config = copy.copy(network.peft_config["default"])
+        config.base_model_name_or_path = None  # a place of this machine; config.json names the base model
+        config.save_pretrained(folder / adapter)
         save_tensors(
             get_peft_model_state_dict(network), folder / adapter / "adapter_model.safetensors", dtype
         )
