@@ -12,6 +12,8 @@ from mgv.evaluate.results import Run
 from mgv.evaluate.retrieval import is_hit
 from mgv.evaluate.scores import Scored
 
+MIN_ITEMS = 10
+"""Of fewer items a bootstrap draws the same few again and again, and its interval says nothing."""
 JUDGED = frozenset({"accuracy", "score", "correctness", "detail", "context", "temporal", "consistency"})
 
 
@@ -32,8 +34,8 @@ class Difference:
 
     @property
     def is_clear(self) -> bool:
-        """Whether chance alone hardly explains it: the interval leaves out 0."""
-        return self.low > 0 or self.high < 0
+        """Whether chance alone hardly explains it: the interval leaves out 0, and there are MIN_ITEMS behind it."""
+        return self.count >= MIN_ITEMS and (self.low > 0 or self.high < 0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -285,7 +285,8 @@ def paired_bootstrap(
     difference = np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)
     means = _resampled_means(difference, num_resamples, seed, groups)
     low, high = np.quantile(means, [0.025, 0.975])
-    p_value = 2 * min((means <= 0).mean(), (means >= 0).mean())
+    against = min((means <= 0).sum(), (means >= 0).sum())
+    p_value = 2 * (against + 1) / (num_resamples + 1)  # never 0: so many resamples cannot show less
     return float(low), float(high), float(min(1.0, p_value))
 
 

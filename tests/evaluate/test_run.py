@@ -137,6 +137,11 @@ def test_two_runs_are_compared_item_by_item():
     assert (same.differences[0].low, same.differences[0].high, same.differences[0].is_clear) == (0, 0, False)
 
 
+def test_a_difference_over_a_few_items_may_always_be_chance():
+    assert not compare(run_of([0] * 9), run_of([1] * 9), num_bootstrap=50).differences[0].is_clear
+    assert compare(run_of([0] * 10), run_of([1] * 10), num_bootstrap=50).differences[0].is_clear
+
+
 def test_a_comparison_says_what_is_not_comparable():
     a = run_of([1, 0, 1])
     other = {"judge": "openai", "model": "big", "version": 1, "answers": "y"}
