@@ -195,10 +195,17 @@ def measure(
     rank, world = accelerator.process_index, accelerator.num_processes
     loss, num_labels, num_turns = 0.0, 0, 0
     right: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for start in range(rank * batch_size, count, world * batch_size):
+    for first in range(0, count, world * batch_size):
+        start = first + rank * batch_size
+        is_own = (
+            start < count
+        )  # without rows of its own, a process reads the first ones: all wait for each other
+        start = start if is_own else 0
         chosen = [lessons[number] for number in range(start, min(start + batch_size, count))]
         batch = collate(chosen, lessons.processor, eye, subtitles).to(accelerator.device)
         output = model(**batch.inputs())
+        if not is_own:
+            continue
         loss += float(output.loss) * _num_labels(batch)
         num_labels += _num_labels(batch)
         for lesson, hits in zip(chosen, right_turns(batch, output.logits), strict=True):

@@ -97,23 +97,25 @@ def train_stage(workspace: Workspace, stage: str, progress: Progress | None = No
     resume = workspace.root / "models/resume" / stage
     log = Log(resume / "log", workspace.root / "results/tensorboard" / stage, accelerator.is_main_process)
     run = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()
-    outcome = train(
-        model,
-        lessons["train"],
-        lessons.get("validation"),
-        eye,
-        stage=chosen,
-        params=params.train,
-        state_dir=resume,
-        log=log,
-        fingerprint=run,
-        accelerator=accelerator,
-        progress=report,
-    )
+    try:
+        outcome = train(
+            model,
+            lessons["train"],
+            lessons.get("validation"),
+            eye,
+            stage=chosen,
+            params=params.train,
+            state_dir=resume,
+            log=log,
+            fingerprint=run,
+            accelerator=accelerator,
+            progress=report,
+        )
+    finally:
+        log.end()
     scores = measure(model, lessons["validation"], eye, accelerator) if "validation" in lessons else None
     folder = workspace.root / "models/train" / stage
     if accelerator.is_main_process:
-        log.end()
         shown = lessons.get("validation", lessons["train"])
         first = [shown[number] for number in range(min(NUM_SHOWN, len(shown)))]
         answers = sample_answers(model, first, eye)

@@ -13,9 +13,7 @@ from tests.test_flows import run
 
 @pytest.mark.slow
 @pytest.mark.timeout(500)
-def test_dvc_trains_once_and_an_experiment_trains_with_another_connector(
-    trainable: Workspace, tmp_path: Path
-):
+def test_dvc_trains_once_and_shows_metrics_and_curves(trainable: Workspace, tmp_path: Path):
     home = {"PREFECT_HOME": str(tmp_path / "prefect"), "OMP_NUM_THREADS": "1"}
     root = trainable.root
     done = run("dvc", "repro", "--single-item", "pretrain_image", cwd=root, **home)
@@ -26,14 +24,6 @@ def test_dvc_trains_once_and_an_experiment_trains_with_another_connector(
     assert (root / "results/train/pretrain_image/curves/train_loss.tsv").is_file()
     again = run("dvc", "repro", "--single-item", "pretrain_image", cwd=root, **home)
     assert "didn't change, skipping" in again.stdout
-
-    tried = run(
-        "dvc", "exp", "run", "--single-item", "pretrain_image", "-S", "model.connector.name=video_llava",
-        cwd=root, **home,
-    )  # fmt: skip
-    assert tried.returncode == 0, tried.stderr
-    config = json.loads((root / "models/train/pretrain_image/config.json").read_text())
-    assert config["connector"]["name"] == "video_llava"
 
 
 @pytest.mark.slow
