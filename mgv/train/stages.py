@@ -63,8 +63,10 @@ def train_stage(workspace: Workspace, stage: str, progress: Progress | None = No
     report = progress if accelerator.is_main_process else None
     files = _sample_files(workspace.root, stage)
 
+    place = accelerator.device
+    device = str(place) if place.type == "cuda" else place.type  # accelerate numbers the CPU too
     torch.manual_seed(params.train.seed)
-    model, processor = begin_model(workspace, stage, str(accelerator.device))
+    model, processor = begin_model(workspace, stage, device)
     base = fingerprint(model)
     cache = (
         FeatureCache(workspace.root / "data/features", params.train.cache_max_gb)

@@ -263,8 +263,8 @@ def test_two_processes_learn_what_one_does(trainable: Workspace, tmp_path: Path)
     (tmp_path / "run.py").write_text(script)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1",
-         "--master-port", "0", str(tmp_path / "run.py"), str(other)],
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone",
+         str(tmp_path / "run.py"), str(other)],
         env=environment, check=True, capture_output=True,
     )  # fmt: skip
     weights = [
