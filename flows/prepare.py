@@ -7,23 +7,17 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
+from flows import may_pass
 from mgv.data.prepare import preparing
 from mgv.data.report import SourceReport
-from mgv.errors import MgvError
 from mgv.workspace import find_workspace
 
 _LOG_EVERY = 1000
 """Samples."""
-
-
-def _may_pass(task: Any, task_run: Any, state: Any) -> bool:
-    """Whether trying again may help: what is wrong with data or parameters would only be found again."""
-    return not isinstance(state.result(raise_on_failure=False), MgvError)
 
 
 @flow(name="prepare", flow_run_name="prepare {library}")
@@ -41,7 +35,7 @@ def prepare(library: Path = Path()) -> dict[str, int]:
             task_run_name="prepare {label}",
             retries=2,
             retry_delay_seconds=[1, 5],
-            retry_condition_fn=_may_pass,
+            retry_condition_fn=may_pass,
             cache_policy=NO_CACHE,
         )
         def prepare_source(label: str) -> SourceReport:

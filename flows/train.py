@@ -9,19 +9,13 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import Any
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from mgv.errors import MgvError
+from flows import may_pass
 from mgv.train.stages import STAGES, train_stage
 from mgv.workspace import find_workspace
-
-
-def _may_pass(task: Any, task_run: Any, state: Any) -> bool:
-    """Whether trying again may help: what is wrong with params or data would only be found again."""
-    return not isinstance(state.result(raise_on_failure=False), MgvError)
 
 
 @task(
@@ -29,7 +23,7 @@ def _may_pass(task: Any, task_run: Any, state: Any) -> bool:
     task_run_name="train {stage}",
     retries=1,
     retry_delay_seconds=5,
-    retry_condition_fn=_may_pass,
+    retry_condition_fn=may_pass,
     cache_policy=NO_CACHE,
 )
 def _train(library: Path, stage: str) -> dict[str, float]:

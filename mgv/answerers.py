@@ -172,10 +172,9 @@ def _load_video_llm(params: AnswererParams, videos_dir: Path) -> Writer:
     if params.pretrained == "random":
         raise ConfigError("ask.answerer.pretrained: name the folder of a video language model, made by `mgv train` or "
                           "`mgv import-checkpoint`, or `starter`")  # fmt: skip
-    from mgv.model.checkpoint import STARTER_MODEL, load_checkpoint
+    from mgv.model.checkpoint import load_checkpoint, model_folder
 
-    folder = STARTER_MODEL if params.pretrained == "starter" else Path(params.pretrained)
-    model, processor = load_checkpoint(folder, device=params.device)
+    model, processor = load_checkpoint(model_folder(params.pretrained), device=params.device)
     return VideoLLMAnswerer(model, processor, videos_dir, params)
 
 

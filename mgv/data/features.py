@@ -89,14 +89,19 @@ class Eye:
         self.cache.write(waiting)
         return num_encoded
 
-    @torch.no_grad()
     def _encode(self, sample: Sample) -> Look:
         """Decode and encode, one sample at a time: the floats are the same whoever its neighbours are."""
         frames, times_s = read_sample(sample, self.processor, self._root)
-        device = next(self.model.vision_encoder.parameters()).device
-        pixels = self.processor.pixel_values(Clip(question="", frames=frames)).to(device)
-        features = self.model.encode(pixels[None], torch.tensor([len(frames)]))[0]
-        return Look(features=features.half().cpu(), times_s=times_s)
+        features = see(Clip(question="", frames=frames), self.model, self.processor)
+        return Look(features=features.cpu(), times_s=times_s)
+
+
+@torch.no_grad()
+def see(clip: Clip, model: VideoLLM, processor: Processor) -> Tensor:
+    """The features of a clip's frames, rounded as they are kept: float16 [T, N, V] on the encoder's device."""
+    device = next(model.vision_encoder.parameters()).device
+    pixels = processor.pixel_values(clip).to(device)
+    return model.encode(pixels[None], torch.tensor([clip.num_frames]))[0].half()
 
 
 def read_sample(

@@ -45,6 +45,12 @@ class Lesson:
         """What is learnt."""
         return self.sample.turns[self.first : self.last]
 
+    @property
+    def history(self) -> tuple[tuple[str, str], ...]:
+        """What a dialogue said before; a turn that stands alone has none."""
+        before = self.sample.turns[: self.first] if self.sample.is_dialogue else ()
+        return tuple((turn.question, turn.answer) for turn in before)
+
 
 class Lessons:
     """The lessons of a set of samples, of which only a few numbers are held."""
@@ -109,7 +115,6 @@ def collate(lessons: Sequence[Lesson], processor: Processor, eye: Eye, subtitles
             features=look.features,
             frame_times_s=look.times_s,
             cues=lesson.sample.cues if subtitles else (),
-            frame_rate=0.0,
         )
         for lesson, look in zip(lessons, looks, strict=True)
     ]
@@ -117,10 +122,8 @@ def collate(lessons: Sequence[Lesson], processor: Processor, eye: Eye, subtitles
         return processor.pack(clips, [_dialogues(lesson) for lesson in lessons])
     rows = []
     for lesson, clip in zip(lessons, clips, strict=True):
-        earlier = lesson.sample.turns[: lesson.first] if lesson.sample.is_dialogue else ()
         turn = lesson.turns[0]
-        history = tuple((before.question, before.answer) for before in earlier)
-        rows.append(replace(clip, question=turn.question, answer=turn.answer, history=history))
+        rows.append(replace(clip, question=turn.question, answer=turn.answer, history=lesson.history))
     return processor(rows)
 
 

@@ -13,7 +13,6 @@ circle is never green: what is learnt of the training set then excludes just the
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,7 @@ from math import cos, pi, sin
 from pathlib import Path
 from typing import Any
 
+from mgv.library.ingest import content_id
 from mgv.media.subtitles import write_webvtt
 from mgv.records import Cue, Sample, Turn
 
@@ -244,7 +244,7 @@ def _image_sample(scene: Scene, path: Path, dice: random.Random) -> Sample:
     return Sample(
         sample_id=f"scenes/{path.stem}-image",
         media=str(path),
-        media_id=_sha256(path),
+        media_id=content_id(path),
         turns=(
             Turn(question=dice.choice(DESCRIBE_IMAGE), answer=describe(scene), kind="describe"),
             *_look(scene, dice),
@@ -256,7 +256,7 @@ def _image_sample(scene: Scene, path: Path, dice: random.Random) -> Sample:
 def _video_samples(scene: Scene, path: Path, dice: random.Random) -> tuple[Sample, Sample]:
     common: dict[str, Any] = {
         "media": str(path),
-        "media_id": _sha256(path),
+        "media_id": content_id(path),
         "end_s": DURATION_S,
         "cues": scene.cues,
     }
@@ -481,7 +481,3 @@ def _write_video(scene: Scene, path: Path) -> None:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode(None))
     partial.replace(path)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -201,27 +201,22 @@ class ModelSystem:
             answer = LETTERS[place] if item.shows_choices else choice
             clip = replace(session.clip, question=question, history=item.history, answer=answer)
             batch = processor([clip]).to(model.get_input_embeddings().weight.device)  # type: ignore[arg-type]
-            assert batch.labels is not None, "the clip has an answer"
-            labels = batch.labels[:, 1:]
             with torch.inference_mode():
-                logits = (
-                    model(**{k: v for k, v in batch.inputs().items() if k != "labels"}).logits[:, :-1].float()
-                )
-            told = labels != -100
-            chances = logits.log_softmax(-1)[told].gather(-1, labels[told][:, None])
-            scores.append(float(chances.mean()))
+                scores.append(-float(model(**batch.inputs()).loss))
         shares = np.exp(np.asarray(scores) - max(scores))
         return np.asarray(shares / shares.sum())
 
     def _session(self, item: Item) -> VideoSession:
         """The session of an item's clip: that of the item before where it is the same."""
+        from mgv.data.features import see
         from mgv.model.session import VideoSession
 
         key = (item.videos, item.start_s, item.end_s, item.cues)
         if self._watched is None or self._watched[0] != key:
             model, processor = self._loaded
             self._watched = None  # one clip's features at a time
-            clip = seen(read_clip(item, processor, self._params.use_subtitles), model, processor)
+            clip = read_clip(item, processor, self._params.use_subtitles)
+            clip = replace(clip, frames=None, features=see(clip, model, processor))
             self._watched = (key, VideoSession(model, processor, clip))
         return self._watched[1]
 
@@ -230,17 +225,6 @@ class ModelSystem:
         from mgv.model.checkpoint import load_checkpoint
 
         return load_checkpoint(self._folder, device=self._device)
-
-
-def seen(clip: Clip, model: VideoLLM, processor: Processor) -> Clip:
-    """The clip with its frames' features in place of the frames, encoded once and rounded as in training (float16)."""
-    import torch
-
-    device = next(model.vision_encoder.parameters()).device
-    pixels = processor.pixel_values(clip).to(device)
-    with torch.inference_mode():
-        features = model.encode(pixels[None], torch.tensor([clip.num_frames]))[0]
-    return replace(clip, frames=None, features=features.half())
 
 
 class _Sureness:
@@ -323,7 +307,7 @@ def folder_digest(folder: Path) -> str:
     """SHA-256 of a folder's files and their names. Raises WeightsError when there is none."""
     if not folder.is_dir():
         raise WeightsError(
-            f"{folder}: no such folder; train a model (`dvc repro train`), or name one by evaluate.model"
+            f"{folder}: no such folder; train a model (`mgv train`), or name one by evaluate.model"
         )
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -345,9 +329,11 @@ class LibrarySystem:
         self._names = {plain_name(video.name): video.name for video in library.videos()}
 
     def facts(self) -> dict[str, Any]:
+        from mgv.model.checkpoint import model_folder
+
         params = self._library.workspace.params
         answerer = params.ask.answerer
-        own = Path(answerer.pretrained) if answerer.name == "video_llm" else None
+        own = model_folder(answerer.pretrained) if answerer.name == "video_llm" else None
         return {
             "system": "library",
             "version": VERSION,

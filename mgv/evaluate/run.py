@@ -129,10 +129,9 @@ def ask(
     if params.system == "library":
         system = LibrarySystem(library or open_library(workspace), within_video=params.within_video)
     else:
-        from mgv.model.checkpoint import STARTER_MODEL
+        from mgv.model.checkpoint import model_folder
 
-        folder = STARTER_MODEL if params.model == "starter" else workspace.root / params.model
-        system = ModelSystem(folder, params)
+        system = ModelSystem(model_folder(params.model, workspace.root), params)
     facts = system.facts() | {"items": questions.digest}
     folder = output / "answers" / facts_digest(facts)[:12]
     answers = Ledger(folder, "answers", facts, key=("item_id",))

@@ -38,6 +38,11 @@ PROBE_SIZE = 16
 PROBE_TOLERANCE = 0.02
 
 
+def model_folder(pretrained: str, root: Path = Path()) -> Path:
+    """Where a video language model lies: `starter`, or a folder relative to root."""
+    return STARTER_MODEL if pretrained == "starter" else root / pretrained
+
+
 def save_checkpoint(
     model: VideoLLM,
     processor: Processor,

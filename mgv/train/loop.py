@@ -43,7 +43,6 @@ class Scores:
 
     loss: float
     """Mean over the answers' tokens."""
-    num_turns: int
     right: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Closed questions by kind: how many a greedy answer gets word for word, and of how many."""
 
@@ -66,8 +65,6 @@ class Outcome:
     first_step: int
     losses: list[float]
     """Of every step of this run."""
-    num_tokens: int
-    """Tokens read in this run."""
 
 
 def train(
@@ -96,14 +93,12 @@ def train(
     optimizer = torch.optim.AdamW(parameter_groups(model, stage.weight_decay), lr=0.0, betas=BETAS)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     learning = [parameter for parameter in wrapped.parameters() if parameter.requires_grad]
-    before = load_state(state_dir, wrapped, _bare(optimizer), fingerprint)
-    first_step = before.step if before else 0
-    if before:
+    first_step = load_state(state_dir, wrapped, _bare(optimizer), fingerprint)
+    if first_step:
         logger.info("going on after step %d of %d", first_step, num_steps)
     log.begin(first_step)
 
     losses: list[float] = []
-    num_read = 0
     rank, world = accelerator.process_index, accelerator.num_processes
     plan = islice(
         lessons.steps(params.seed, stage.micro_batch_size, num_micro, first_step), num_steps - first_step
@@ -136,7 +131,6 @@ def train(
         optimizer.zero_grad()
 
         losses.append(loss_value)
-        num_read += sum(int(batch.attention_mask.sum()) for batch in batches)
         done = step + 1
         is_last = done == num_steps
         if done % params.log_every == 0 or is_last:
@@ -158,9 +152,7 @@ def train(
         if progress:
             progress("steps", done, num_steps)
     seconds = time.monotonic() - started
-    return Outcome(
-        num_steps=num_steps, seconds=seconds, first_step=first_step, losses=losses, num_tokens=num_read
-    )
+    return Outcome(num_steps=num_steps, seconds=seconds, first_step=first_step, losses=losses)
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -193,14 +185,13 @@ def measure(
     model.eval()
     count = min(most or len(lessons), len(lessons))
     rank, world = accelerator.process_index, accelerator.num_processes
-    loss, num_labels, num_turns = 0.0, 0, 0
+    loss, num_labels = 0.0, 0
     right: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for first in range(0, count, world * batch_size):
         start = first + rank * batch_size
-        is_own = (
-            start < count
-        )  # without rows of its own, a process reads the first ones: all wait for each other
-        start = start if is_own else 0
+        is_own = start < count
+        if not is_own:
+            start = 0  # it reads the first rows and counts none: in a forward pass all processes wait for each other
         chosen = [lessons[number] for number in range(start, min(start + batch_size, count))]
         batch = collate(chosen, lessons.processor, eye, subtitles).to(accelerator.device)
         output = model(**batch.inputs())
@@ -209,7 +200,6 @@ def measure(
         loss += float(output.loss) * _num_labels(batch)
         num_labels += _num_labels(batch)
         for lesson, hits in zip(chosen, right_turns(batch, output.logits), strict=True):
-            num_turns += len(hits)
             if lesson.sample.is_dialogue:
                 continue  # an answer of a dialogue is not judged by itself
             for turn, hit in zip(lesson.turns, hits, strict=True):
@@ -219,14 +209,13 @@ def measure(
     if world > 1:
         from accelerate.utils import gather_object
 
-        parts = gather_object([(loss, num_labels, num_turns, dict(right))])
-        loss, num_labels, num_turns = (sum(part[i] for part in parts) for i in range(3))
-        kinds = {kind for part in parts for kind in part[3]}
-        right = {k: [sum(part[3].get(k, (0, 0))[i] for part in parts) for i in (0, 1)] for k in kinds}
+        parts = gather_object([(loss, num_labels, dict(right))])
+        loss, num_labels = (sum(part[i] for part in parts) for i in range(2))
+        kinds = {kind for part in parts for kind in part[2]}
+        right = {k: [sum(part[2].get(k, (0, 0))[i] for part in parts) for i in (0, 1)] for k in kinds}
     model.train(was_training)
     return Scores(
         loss=loss / max(1, num_labels),
-        num_turns=num_turns,
         right={kind: (hits, total) for kind, (hits, total) in sorted(right.items())},
     )
 
@@ -290,9 +279,7 @@ def sample_answers(
         look = eye.look(sample)
         clip = Clip(question="", features=look.features, frame_times_s=look.times_s, cues=sample.cues)
         session = VideoSession(model, eye.processor, clip)
-        earlier = sample.turns[: lesson.first] if sample.is_dialogue else ()
-        history = tuple((before.question, before.answer) for before in earlier)
-        text = session.ask(turn.question, history, max_new_tokens=max_new_tokens, do_sample=False)
+        text = session.ask(turn.question, lesson.history, max_new_tokens=max_new_tokens, do_sample=False)
         shown.append(
             {"sample": sample.sample_id, "question": turn.question, "expected": turn.answer, "answer": text}
         )

@@ -24,6 +24,7 @@ from mgv.data.features import Eye, FeatureCache, fingerprint
 from mgv.data.lessons import Lessons
 from mgv.data.samples import SampleFile
 from mgv.errors import ConfigError, UsageError, WorkspaceError
+from mgv.library.ingest import content_id
 from mgv.model.adapt import Lora, adapt
 from mgv.model.build import build_processor, build_video_llm
 from mgv.model.checkpoint import load_checkpoint, model_card, save_checkpoint
@@ -93,7 +94,7 @@ def train_stage(workspace: Workspace, stage: str, progress: Progress | None = No
         "stage": stage,
         "model": asdict(params.model),
         "train": asdict(chosen) | {"seed": params.train.seed, "precision": params.train.precision},
-        "data": {split: digest(file.path) for split, file in files.items()},
+        "data": {split: content_id(file.path) for split, file in files.items()},
         "weights": base,
     }
     resume = workspace.root / "models/resume" / stage
@@ -166,12 +167,6 @@ def new_model(params: ModelParams, device: str = "auto") -> tuple[VideoLLM, Proc
         model, tokenizer, mode=params.mode, chat=params.chat, num_frames=params.num_frames
     )
     return model, processor
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sample_files(root: Path, stage: str) -> dict[str, SampleFile]:

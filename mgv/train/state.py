@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,19 +35,9 @@ logger = logging.getLogger(__name__)
 PREFIX = "step-"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunState:
-    """Where the last run stopped."""
-
-    step: int
-    """Steps done."""
-    extra: dict[str, Any]
-    """What the caller kept: sums for its report."""
-
-
 def save_state(
     folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, *, step: int, fingerprint: str, keep: int,
-    is_main: bool = True, extra: dict[str, Any] | None = None,
+    is_main: bool = True,
 ) -> None:  # fmt: skip
     """Write the state after a step; older ones but the last `keep` go. Every process calls it, the main one writes.
 
@@ -68,7 +57,7 @@ def save_state(
             {name: t for name, t in tensors.items() if name in learning}, partial / "trainable.safetensors"
         )
         torch.save(moments, partial / "optimizer.pt")
-        about = {"step": step, "fingerprint": fingerprint, "extra": extra or {}}
+        about = {"step": step, "fingerprint": fingerprint}
         (partial / "state.json").write_text(json.dumps(about), encoding="utf-8")
         for file in partial.iterdir():
             _flush(file)
@@ -76,11 +65,7 @@ def save_state(
         shutil.rmtree(place, ignore_errors=True)
         partial.rename(place)
         _flush(folder)
-    except (
-        OSError,
-        RuntimeError,
-        SafetensorError,
-    ) as error:  # torch.save and safetensors tell a full disk in their own ways
+    except (OSError, RuntimeError, SafetensorError) as error:  # each library tells a full disk in its own way
         shutil.rmtree(partial, ignore_errors=True)
         before = states(folder)
         kept = (
@@ -95,10 +80,8 @@ def save_state(
         shutil.rmtree(old)
 
 
-def load_state(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, fingerprint: str
-) -> RunState | None:
-    """Put the last state of the same run into model and optimizer; None where there is none.
+def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, fingerprint: str) -> int:
+    """Put the last state of the same run into model and optimizer; how many steps it had done, 0 without one.
 
     A state of another run (other data, params or weights) is left out and said; one that was cut short falls back to
     the one before it.
@@ -108,7 +91,7 @@ def load_state(
             about = json.loads((place / "state.json").read_text(encoding="utf-8"))
             if about["fingerprint"] != fingerprint:
                 logger.warning("%s: of a run with other data, params or weights; starting anew", place)
-                return None
+                return 0
             tensors = load_tensors(place / "trainable.safetensors")
             moments = torch.load(place / "optimizer.pt", weights_only=True, map_location="cpu")
         except (OSError, ValueError, KeyError, RuntimeError, EOFError, MgvError) as error:
@@ -117,8 +100,8 @@ def load_state(
         options = StateDictOptions(full_state_dict=True, strict=False, ignore_frozen_params=True)
         set_model_state_dict(model, dict(tensors), options=options)
         set_optimizer_state_dict(model, optimizer, moments, options=options)
-        return RunState(step=about["step"], extra=about["extra"])
-    return None
+        return int(about["step"])
+    return 0
 
 
 def states(folder: Path) -> list[Path]:
