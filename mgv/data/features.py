@@ -16,11 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mgv.data.images import read_image
-from mgv.media.frames import read_frames
+from mgv.media.frames import read_all_frames
 from mgv.media.probe import probe
 from mgv.model.processor import Clip, Processor
 from mgv.model.video_llm import VideoLLM
@@ -28,7 +27,8 @@ from mgv.records import Sample
 
 logger = logging.getLogger(__name__)
 
-TABLE = "features"
+TABLE = "features_2"
+"""Its number goes up with its form; a table of another form is not read but removed."""
 ROWS_PER_WRITE = 64
 
 
@@ -39,6 +39,19 @@ class Look:
     features: Tensor
     """float16 [T, N, V]"""
     times_s: tuple[float, ...]
+    frame_rate: float
+    """Of the video; 0 for an image."""
+
+    def clip(self, sample: Sample, subtitles: bool = True) -> Clip:
+        """The sample as it was looked at, to ask about."""
+        return Clip(
+            question="",
+            features=self.features,
+            frame_times_s=self.times_s,
+            cues=sample.cues if subtitles else (),
+            frame_rate=self.frame_rate,
+            is_image=sample.is_image,
+        )
 
 
 class Eye:
@@ -91,9 +104,9 @@ class Eye:
 
     def _encode(self, sample: Sample) -> Look:
         """Decode and encode, one sample at a time: the floats are the same whoever its neighbours are."""
-        frames, times_s = read_sample(sample, self.processor, self._root)
-        features = see(Clip(question="", frames=frames), self.model, self.processor)
-        return Look(features=features.cpu(), times_s=times_s)
+        clip = read_sample(sample, self.processor, self._root)
+        features = see(clip, self.model, self.processor).cpu()
+        return Look(features=features, times_s=clip.frame_times_s, frame_rate=clip.frame_rate)
 
 
 @torch.no_grad()
@@ -104,20 +117,29 @@ def see(clip: Clip, model: VideoLLM, processor: Processor) -> Tensor:
     return model.encode(pixels[None], torch.tensor([clip.num_frames]))[0].half()
 
 
-def read_sample(
-    sample: Sample, processor: Processor, root: Path = Path()
-) -> tuple[NDArray[np.uint8], tuple[float, ...]]:
-    """The frames [T, H, W, 3] that the processor's rule takes of a sample, and their times."""
+def read_sample(sample: Sample, processor: Processor, root: Path = Path()) -> Clip:
+    """The frames that the processor's rule takes of a sample, without its cues."""
     if sample.is_image:
-        return read_image(root / sample.media)[None], (0.0,)
+        image = read_image(root / sample.media)[None]
+        return Clip(question="", frames=image, frame_times_s=(0.0,), is_image=True)
     path = root / sample.media
     video = probe(path, sample.media_id)
     start_s = max(sample.start_s, video.start_s)
     end_s = min(sample.end_s, video.end_s) if sample.end_s is not None else video.end_s
-    times_s = processor.sample_times(start_s, end_s, video.frame_rate)
-    batches = list(read_frames(path, times_s, size_px=processor.config.image_size_px))
-    frames = np.concatenate([batch.frames for batch in batches])
-    return frames, tuple(times_s[: len(frames)])
+    return read_stretch(path, start_s, end_s, video.frame_rate, processor)
+
+
+def read_stretch(path: Path, start_s: float, end_s: float, frame_rate: float, processor: Processor) -> Clip:
+    """The frames that the processor's rule takes of [start_s, end_s] of a video."""
+    times_s = processor.sample_times(start_s, end_s, frame_rate)
+    # an upstream time is a frame's own; the file's may be rounded up, by which the frame before would be read
+    late_s = 0.0 if processor.config.mode == "corrected" else 0.25 / frame_rate
+    frames = read_all_frames(
+        path, [time_s + late_s for time_s in times_s], size_px=processor.config.image_size_px
+    )
+    return Clip(
+        question="", frames=frames, frame_times_s=tuple(times_s[: len(frames)]), frame_rate=frame_rate
+    )
 
 
 class FeatureCache:
@@ -129,6 +151,10 @@ class FeatureCache:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self._max_bytes = folder, max_gb * 1e9
         database = lancedb.connect(folder)
+        for name in database.list_tables().tables:
+            if name != TABLE:
+                logger.warning("%s: kept by another version in another form; looked at again", folder)
+                database.drop_table(name, ignore_missing=True)
         self._table: Any = database.create_table(TABLE, schema=_schema(), exist_ok=True)
         rows = self._table.search().select(["key", "num_bytes"]).limit(None).to_arrow()
         self._places = {key: place for place, key in enumerate(rows["key"].to_pylist())}
@@ -174,6 +200,7 @@ def _schema() -> Any:
         [
             pa.field("key", pa.string()),
             pa.field("times_s", pa.list_(pa.float64())),
+            pa.field("frame_rate", pa.float64()),
             pa.field("num_tokens", pa.int32()),
             pa.field("width", pa.int32()),
             pa.field("num_bytes", pa.int64()),
@@ -185,14 +212,14 @@ def _schema() -> Any:
 def _row(key: str, look: Look) -> dict[str, Any]:
     data = look.features.contiguous().numpy().tobytes()
     _, num_tokens, width = look.features.shape
-    return {"key": key, "times_s": list(look.times_s), "num_tokens": num_tokens, "width": width,
-            "num_bytes": len(data), "features": data}  # fmt: skip
+    return {"key": key, "times_s": list(look.times_s), "frame_rate": look.frame_rate, "num_tokens": num_tokens,
+            "width": width, "num_bytes": len(data), "features": data}  # fmt: skip
 
 
 def _look(row: dict[str, Any]) -> Look:
     flat = torch.from_numpy(np.frombuffer(row["features"], dtype=np.float16).copy())
     features = flat.view(len(row["times_s"]), row["num_tokens"], row["width"])
-    return Look(features=features, times_s=tuple(row["times_s"]))
+    return Look(features=features, times_s=tuple(row["times_s"]), frame_rate=row["frame_rate"])
 
 
 def fingerprint(module: nn.Module) -> str:

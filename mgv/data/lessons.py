@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mgv.data.features import Eye
 from mgv.errors import ConfigError, DataError
-from mgv.model.processor import Batch, Clip, Processor
+from mgv.model.processor import Batch, Processor
 from mgv.records import Sample, Turn
 
 CHARACTERS_PER_TOKEN = 3.5
@@ -109,15 +109,7 @@ class Lessons:
 def collate(lessons: Sequence[Lesson], processor: Processor, eye: Eye, subtitles: bool = True) -> Batch:
     """Lessons -> a right-padded batch with labels, one row a lesson."""
     looks = eye.look_all([lesson.sample for lesson in lessons])
-    clips = [
-        Clip(
-            question="",
-            features=look.features,
-            frame_times_s=look.times_s,
-            cues=lesson.sample.cues if subtitles else (),
-        )
-        for lesson, look in zip(lessons, looks, strict=True)
-    ]
+    clips = [look.clip(lesson.sample, subtitles) for lesson, look in zip(lessons, looks, strict=True)]
     if processor.packs:
         return processor.pack(clips, [_dialogues(lesson) for lesson in lessons])
     rows = []

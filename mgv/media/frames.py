@@ -105,6 +105,11 @@ def read_frames(
         )  # fmt: skip
 
 
+def read_all_frames(path: Path, times_s: Sequence[float], *, size_px: int) -> NDArray[np.uint8]:
+    """The frames on screen at these times at once, [T, H, W, 3]; fewer where the file is cut short."""
+    return np.concatenate([batch.frames for batch in read_frames(path, times_s, size_px=size_px)])
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Plan:
     """What to read of a file."""

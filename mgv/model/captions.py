@@ -66,11 +66,11 @@ def upstream_captions(
 
     `inference` is match_frames_and_subtitles of minigpt4_video_inference.py: true frame rate, times in milliseconds.
     `evaluation` (also Goldfish) and `training` are the loops of datasets/video_datasets.py and goldfish_lv.py: the
-    frame rate is cut to a whole number, so times drift. max_words is tested before a caption is added, so it may be
-    overshot by one; the space at a caption's end counts as a word.
+    frame rate is cut to a whole number, so times drift (below 1 they fail; it is taken as 1 here). max_words is tested
+    before a caption is added, so it may be overshot by one; the space at a caption's end counts as a word.
     """
     add = _ADD[rule]
-    rate = frame_rate if rule == "inference" else int(frame_rate)
+    rate = frame_rate if rule == "inference" else max(1, int(frame_rate))
     sampled, seen = set(frame_indices), set[str]()
     buffer, previous, num_words = "", "", 0
     by_frame: dict[int, str] = {}

@@ -54,7 +54,8 @@ class Clip:
     """When each frame is shown; needed where there are cues."""
     cues: tuple[Cue, ...] = ()
     frame_rate: float = 0.0
-    """Of the source; the upstream modes walk its frames. Times then count from the first frame."""
+    """Of the source; the upstream modes walk its frames from the first one shown."""
+    is_image: bool = False
     answer: str | None = None
     """What to learn; None to generate."""
     history: tuple[tuple[str, str], ...] = ()
@@ -79,6 +80,10 @@ class Limits:
     """Which end inference cuts off."""
     train_prompt_tokens: int | None = None
     """Training keeps this many from the left, so that the question may be lost."""
+    train_tokens: int | None = None
+    """Training keeps this many of prompt and answer together."""
+    train_counts_video_once: bool = False
+    """Whether they are counted before a video takes the place of its one mark."""
     answer_tokens: int = 512
 
 
@@ -90,8 +95,8 @@ LIMITS = {
         num_frames=90, subtitle_words=800, prompt_tokens=7500, train_prompt_tokens=7200, answer_tokens=512
     ),
     "minigpt_v2": Limits(num_frames=1, train_prompt_tokens=3800, answer_tokens=1024),
-    "video_llava": Limits(num_frames=8, prompt_tokens=3072, cut="right", train_prompt_tokens=3072),
-    "llama_vid": Limits(num_frames=180, train_prompt_tokens=2048),
+    "video_llava": Limits(num_frames=8, prompt_tokens=3072, cut="right", train_tokens=3072),
+    "llama_vid": Limits(num_frames=180, train_tokens=2048, train_counts_video_once=True),
 }
 
 
@@ -327,8 +332,9 @@ class Processor:
     def _add_questions(self, batch: Batch, clips: Sequence[Clip]) -> None:
         tokenizer = self.question_tokenizer
         tokenizer.truncation_side = "left"
+        as_trained = self.config.mode == "upstream" and clips[0].answer is not None
         encoded = tokenizer(
-            [clip.question for clip in clips],
+            [clip.question.strip().replace("\n", "") if as_trained else clip.question for clip in clips],
             padding="longest",
             truncation=True,
             max_length=QUESTION_TOKENS,
@@ -440,7 +446,15 @@ class Processor:
     # upstream
 
     def _write_upstream(self, clip: Clip) -> Prompt:
-        learns, layout, limits = clip.answer is not None, self.layout, self.config.limits
+        learns, limits = clip.answer is not None, self.config.limits
+        layout = self.layout.image if clip.is_image and self.layout.image else self.layout
+        is_own_chat = self.chat_name == self.layout.chat
+        chat, assistant = self.chat, self.chat.assistant
+        if learns and is_own_chat and layout.train_chat:
+            chat = find_chat(layout.train_chat, self.tokenizer)
+            assistant = chat.assistant
+        if learns and is_own_chat and layout.train_assistant is not None:
+            assistant = layout.train_assistant
         num_frames = min(clip.num_frames, limits.num_frames)
         captions = self._upstream_captions(clip, num_frames)
         order = list(range(num_frames))
@@ -448,52 +462,59 @@ class Processor:
             order += [num_frames - 1] * (limits.num_frames - num_frames)
             captions += [""] * (limits.num_frames - num_frames)
         before, after = layout.movie if layout.movie and any(captions) else ("", "")
-        assistant = self.chat.assistant
-        if learns and layout.train_assistant is not None:
-            assistant = layout.train_assistant
-        written_bos = self.tokenizer.bos_token if layout.double_bos and not learns else ""
+        writes_bos = layout.double_bos and is_own_chat and not learns
+        written_bos = self.tokenizer.bos_token or "" if writes_bos else ""
         evaluation_space = " " if self.config.mode == "upstream_eval" and layout.upstream_captions else ""
+        asked = [question for question, _ in clip.history] + [clip.question]
+        if learns and layout.train_strips:
+            asked = [question.strip() for question in asked]
         pieces: list[Piece] = [
-            f"{written_bos}{self.chat.opening}{evaluation_space}{before}",
+            f"{written_bos}{chat.opening}{evaluation_space}{before}",
             *frame_pieces(layout, captions, order),
-            f"{after}{layout.after_frames}{clip.question}{assistant}",
+            f"{after}{layout.after_frames}{asked[0]}{assistant}",
         ]
         ids = self.encode.pieces(joined(pieces), self.config.tokens_per_frame)
-        return self._cut_upstream(clip, ids, captions)
+        for (_, answer), question in zip(clip.history, asked[1:], strict=True):
+            ids += self.encode(f"{answer}{chat.end}") + self.encode(f"{chat.user}{question}{assistant}")
+        answer_ids = self.encode(f"{clip.answer}{chat.end}") if clip.answer is not None else None
+        return self._cut_upstream(clip, ids, answer_ids, captions)
 
     def _upstream_captions(self, clip: Clip, num_frames: int) -> list[str]:
         if not clip.cues or not self.layout.upstream_captions:
             return [""] * num_frames
+        start_s = clip.frame_times_s[0]
+        times_s = [time_s - start_s for time_s in clip.frame_times_s[:num_frames]]
+        cues = [Cue(start_s=c.start_s - start_s, end_s=c.end_s - start_s, text=c.text) for c in clip.cues]
         if self.layout.movie:
-            return movie_captions(clip.cues, clip.frame_times_s[:num_frames])
+            return movie_captions(cues, times_s)
         if clip.frame_rate <= 0:
             raise UsageError("the upstream modes walk the source's frames: give the clip its frame_rate")
-        indices = [round(time_s * clip.frame_rate) for time_s in clip.frame_times_s[:num_frames]]
+        indices = [round(time_s * clip.frame_rate) for time_s in times_s]
         rule: CaptionRule = "training" if clip.answer is not None else "inference"
         if self.config.mode == "upstream_eval":
             rule = "evaluation"
-        return upstream_captions(clip.cues, indices, clip.frame_rate, self.config.limits.subtitle_words, rule)
+        return upstream_captions(cues, indices, clip.frame_rate, self.config.limits.subtitle_words, rule)
 
-    def _cut_upstream(self, clip: Clip, ids: list[int], captions: list[str]) -> Prompt:
+    def _cut_upstream(
+        self, clip: Clip, ids: list[int], answer_ids: list[int] | None, captions: list[str]
+    ) -> Prompt:
         """Published limits: inference keeps one end, training the left one; a cut answer loses its end mark."""
-        limits, bos = self.config.limits, [self.tokenizer.bos_token_id]
-        answer_ids: list[int] = []
-        num_answer_cut = 0
-        if clip.answer is not None:
-            kept = bos + ids[: limits.train_prompt_tokens]
-            whole = self.encode(f"{clip.answer}{self.chat.end}")
-            answer_ids, num_answer_cut = (
-                whole[: limits.answer_tokens],
-                max(0, len(whole) - limits.answer_tokens),
-            )
-        elif limits.prompt_tokens is None:
-            kept = bos + ids
+        limits = self.config.limits
+        whole = ([] if self.tokenizer.bos_token_id is None else [self.tokenizer.bos_token_id]) + ids
+        kept, kept_answer = whole, answer_ids or []
+        if answer_ids is None:
+            if limits.prompt_tokens is not None and limits.cut == "left":
+                kept = whole[-limits.prompt_tokens :]
+            elif limits.prompt_tokens is not None:
+                kept = whole[: limits.prompt_tokens]
+        elif limits.train_tokens is not None:
+            num_video = sum(i < 0 for i in whole)
+            most = limits.train_tokens + (num_video - 1 if limits.train_counts_video_once else 0)
+            kept, kept_answer = whole[:most], answer_ids[: max(0, most - len(whole))]
         else:
-            kept = (
-                (bos + ids)[-limits.prompt_tokens :]
-                if limits.cut == "left"
-                else (bos + ids)[: limits.prompt_tokens]
-            )
+            if limits.train_prompt_tokens is not None:
+                kept = whole[: len(whole) - len(ids) + limits.train_prompt_tokens]
+            kept_answer = answer_ids[: limits.answer_tokens]
         last = max((-1 - i for i in kept if i < 0), default=-1)
         num_shown = last // self.config.tokens_per_frame + 1
         report = CutReport(
@@ -502,10 +523,10 @@ class Processor:
             num_words=sum(len(caption.split()) for caption in captions),
             num_words_given=sum(len(cue.text.split()) for cue in clip.cues),
             num_tokens=len(kept),
-            num_tokens_cut=len(ids) + 1 - len(kept),
-            num_answer_tokens_cut=num_answer_cut,
+            num_tokens_cut=len(whole) - len(kept),
+            num_answer_tokens_cut=len(answer_ids or []) - len(kept_answer),
         )
-        return Prompt(input_ids=kept, frames=tuple(range(num_shown)), answer_ids=answer_ids, report=report)
+        return Prompt(input_ids=kept, frames=tuple(range(num_shown)), answer_ids=kept_answer, report=report)
 
     # files
 

@@ -61,6 +61,12 @@ class Layout:
     """Whether it writes `<s>` as text and lets the tokenizer add another."""
     train_assistant: str | None = None
     """What the published training writes after the question, where it is not the chat's own."""
+    train_chat: str | None = None
+    """The published training's chat, where it is another."""
+    train_strips: bool = False
+    """Whether the published training takes the space off a question's ends."""
+    image: Layout | None = None
+    """How the published training of the image stage lays out an image, where it is not a video of one frame."""
     movie: tuple[str, str] | None = None
     """What the published inference puts around a video with captions."""
 
@@ -73,6 +79,14 @@ PROMPTS = {
         upstream_captions=True,
         double_bos=True,
         train_assistant="[/INST]",
+        image=Layout(
+            chat="inst",
+            frame_open="<Img>",
+            frame_close="</Img>",
+            after_frames=" ",
+            double_bos=True,
+            train_assistant=" [/INST] ",
+        ),
     ),
     "minigpt_v2": Layout(
         chat="inst",
@@ -82,9 +96,10 @@ PROMPTS = {
         double_bos=True,
         train_assistant="  [/INST]",
     ),
-    "video_llava": Layout(chat="llava_v1"),
+    "video_llava": Layout(chat="llava_v1", train_chat="vicuna_v1"),
     "llama_vid": Layout(
         chat="vicuna_v1",
+        train_strips=True,
         upstream_captions=True,
         movie=(
             "Below is a movie. Memorize the content and answer my question after watching this movie.",

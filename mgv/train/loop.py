@@ -270,15 +270,12 @@ def sample_answers(
     model: VideoLLM, lessons: Sequence[Lesson], eye: Eye, max_new_tokens: int = 32
 ) -> list[dict[str, str]]:
     """What the model writes to a few questions, greedily, beside what was expected."""
-    from mgv.model.processor import Clip
     from mgv.model.session import VideoSession
 
     shown = []
     for lesson in lessons:
         sample, turn = lesson.sample, lesson.turns[0]
-        look = eye.look(sample)
-        clip = Clip(question="", features=look.features, frame_times_s=look.times_s, cues=sample.cues)
-        session = VideoSession(model, eye.processor, clip)
+        session = VideoSession(model, eye.processor, eye.look(sample).clip(sample))
         text = session.ask(turn.question, lesson.history, max_new_tokens=max_new_tokens, do_sample=False)
         shown.append(
             {"sample": sample.sample_id, "question": turn.question, "expected": turn.answer, "answer": text}

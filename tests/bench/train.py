@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from mgv.data.features import Eye, FeatureCache, read_sample
 from mgv.data.lessons import Lessons
 from mgv.data.scenes import make_scenes
 from mgv.model.adapt import Lora, adapt
-from mgv.model.processor import Batch, Clip
+from mgv.model.processor import Batch
 from mgv.records import Sample
 from mgv.train.stages import new_model
 from tests.bench.measure import Figure, Result
@@ -100,10 +101,9 @@ def time_loops(folder: Path, num_videos: int, num_frames: int) -> tuple[dict[str
 def _plain(pairs: list[tuple[Sample, int]], processor: Any, longest: int) -> Batch:
     clips = []
     for sample, turn in pairs:
-        frames, times_s = read_sample(sample, processor)
         asked = sample.turns[turn]
-        clips.append(Clip(question=asked.question, answer=asked.answer, frames=frames, frame_times_s=times_s,
-                          cues=sample.cues))  # fmt: skip
+        clip = read_sample(sample, processor)
+        clips.append(replace(clip, question=asked.question, answer=asked.answer, cues=sample.cues))
     batch: Batch = processor(clips)
     for name, value in (("input_ids", 0), ("attention_mask", 0), ("labels", -100)):
         tensor = getattr(batch, name)
@@ -115,8 +115,7 @@ def _plain(pairs: list[tuple[Sample, int]], processor: Any, longest: int) -> Bat
 def _rows(pairs: list[tuple[Sample, int]], processor: Any, eye: Eye) -> Batch:
     clips = []
     for sample, turn in pairs:
-        look, asked = eye.look(sample), sample.turns[turn]
-        clips.append(Clip(question=asked.question, answer=asked.answer, features=look.features,
-                          frame_times_s=look.times_s, cues=sample.cues))  # fmt: skip
+        asked = sample.turns[turn]
+        clips.append(replace(eye.look(sample).clip(sample), question=asked.question, answer=asked.answer))
     batch: Batch = processor(clips)
     return batch

@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from mgv.data.features import Eye, FeatureCache, Look, fingerprint
+from mgv.data.lessons import Lesson, collate
 from mgv.errors import MediaError
 from mgv.media.probe import probe
 from mgv.model.build import build_processor, build_video_llm
-from mgv.records import Sample, Turn
+from mgv.records import Cue, Sample, Turn
 from tests.media.make_video import make_video
 
 TURNS = (Turn(question="what?", answer="that"),)
@@ -97,10 +98,12 @@ def test_a_full_cache_keeps_no_more_and_looking_goes_on(parts: Any, sample: Samp
 def test_several_are_read_in_the_order_asked_for(tmp_path: Path):
     cache = FeatureCache(tmp_path / "features", 1.0)
     looks = {
-        str(i): Look(features=torch.full((1, 2, 3), i, dtype=torch.float16), times_s=(0.5,)) for i in range(5)
+        str(i): Look(features=torch.full((1, 2, 3), i, dtype=torch.float16), times_s=(0.5,), frame_rate=i / 4)
+        for i in range(5)
     }
     cache.write(looks)
-    cache.write({"9": Look(features=torch.full((2, 1, 3), 9, dtype=torch.float16), times_s=(0.0, 1.0))})
+    nine = torch.full((2, 1, 3), 9, dtype=torch.float16)
+    cache.write({"9": Look(features=nine, times_s=(0.0, 1.0), frame_rate=25.0)})
     found = cache.read(["3", "9", "none", "1"])
     assert {key: float(look.features[0, 0, 0]) for key, look in found.items()} == {
         "1": 1.0,
@@ -108,6 +111,48 @@ def test_several_are_read_in_the_order_asked_for(tmp_path: Path):
         "9": 9.0,
     }
     assert found["9"].features.shape == (2, 1, 3)
+    assert (found["9"].times_s, found["9"].frame_rate) == ((0.0, 1.0), 25.0)
+
+
+def test_a_cache_of_another_form_is_not_read(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    import lancedb
+
+    old = lancedb.connect(tmp_path / "features").create_table("features", [{"key": "a", "num_bytes": 1}])
+    assert old.count_rows() == 1
+    cache = FeatureCache(tmp_path / "features", 1.0)
+    assert (len(cache), cache.read(["a"])) == (0, {})
+    assert "kept by another version in another form" in caplog.text
+    caplog.clear()
+    assert len(FeatureCache(tmp_path / "features", 1.0)) == 0
+    assert not caplog.text
+
+
+def test_upstream_training_hears_a_stretch_by_the_published_rule_with_and_without_a_cache(
+    sample: Sample, tmp_path: Path
+):
+    model, tokenizer = build_video_llm("minigpt4_video", vision_encoder="efficientnet_lite", device="cpu")
+    model.requires_grad_(False)
+    processor = build_processor(model, tokenizer, mode="upstream", num_frames=3)
+    video = probe(Path(sample.media), sample.media_id)
+    start_s = video.start_s + 0.5
+    cues = (
+        Cue(start_s=start_s, end_s=start_s + 0.01, text="that is the theatre"),
+        Cue(start_s=start_s + 0.02, end_s=start_s + 0.2, text="the hat is a cat"),
+    )
+    heard = replace(sample, start_s=start_s, end_s=start_s + 0.9, cues=cues)
+    lesson = Lesson(heard, 0, 1)
+    fresh = collate([lesson], processor, Eye(model, processor))
+    eye = Eye(model, processor, FeatureCache(tmp_path / "features", 1.0))
+    eye.keep([heard])
+    Path(sample.media).unlink()
+    kept = collate([lesson], processor, Eye(model, processor, FeatureCache(tmp_path / "features", 1.0)))
+    assert fresh.input_ids.tolist() == kept.input_ids.tolist()
+    words = tokenizer.decode([i for i in fresh.input_ids[0].tolist() if i > 2])
+    # the first line with the frame it begins on; of the second, what is no part of the first, with the next frame
+    assert words.count("<Cap>") == 2
+    assert "<Cap>that is the theatre <Img><Cap>cat <Img>" in words
+    with torch.no_grad():
+        assert model(**fresh.inputs()).loss == model(**kept.inputs()).loss
 
 
 def test_a_fingerprint_tells_weights_apart():

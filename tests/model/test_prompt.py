@@ -120,6 +120,59 @@ def test_video_llava_is_asked_as_a_curious_human_after_eight_frames(mistral_toke
     assert prompt.report.num_words_given == 4  # its published inference has no subtitles: said in the report
 
 
+def test_video_llava_learns_as_a_curious_user_and_within_one_limit(mistral_tokenizer: Any, pieces: Any):
+    limits = Limits(num_frames=8, train_tokens=64)
+    writer = processor(mistral_tokenizer, "video_llava", limits=limits)
+    prompt = writer.write(clip(8, " What\nhappens?", answer="A dog runs."))
+    opening = [1, *pieces.encode(CURIOUS.format("user", "user") + "USER: ")]
+    asked = pieces.encode("\n What\nhappens? ASSISTANT:")
+    assert prompt.input_ids == [*opening, *(i for f in range(8) for i in frame(f)), *asked]
+    answer = [*pieces.encode("A dog runs."), 2]
+    assert prompt.answer_ids == answer[:2]
+    assert prompt.report.num_answer_tokens_cut == len(answer) - 2
+
+
+def test_llama_vid_learns_a_question_without_space_around_it_and_counts_a_video_once(
+    mistral_tokenizer: Any, pieces: Any
+):
+    opening = [1, *pieces.encode(CURIOUS.format("user", "user") + "USER: ")]
+    asked, answer = pieces.encode("\nWhat\nhappens? ASSISTANT:"), [*pieces.encode("A dog."), 2]
+    most = len(opening) + 1 + len(asked) + 2
+    writer = processor(
+        mistral_tokenizer,
+        "llama_vid",
+        limits=Limits(num_frames=9, train_tokens=most, train_counts_video_once=True),
+    )
+    prompt = writer.write(clip(5, " What\nhappens? \n", answer="A dog."))
+    assert prompt.input_ids == [*opening, *(i for f in range(5) for i in frame(f)), *asked]
+    assert prompt.answer_ids == answer[:2]
+
+
+def test_upstream_goes_on_from_earlier_turns(mistral_tokenizer: Any, pieces: Any):
+    first = clip(8, "What?", answer="A dog.")
+    later = replace(first, question="Where?", answer="Here.", history=(("What?", "A dog."),))
+    writer = processor(mistral_tokenizer, "video_llava")
+    before = writer.write(first)
+    assert writer.write(later).input_ids == [
+        *before.input_ids, *before.answer_ids, *pieces.encode("USER: Where? ASSISTANT:"),
+    ]  # fmt: skip
+
+
+def test_minigpt4_video_learns_an_image_by_itself_with_a_closed_tag(mistral_tokenizer: Any, pieces: Any):
+    image = replace(clip(1, "Describe this image.", answer="A dog."), is_image=True, frame_rate=0.0)
+    prompt = processor(mistral_tokenizer, "minigpt4_video").write(image)
+    assert prompt.input_ids == [
+        1, *pieces.encode("[INST] <Img>"), *frame(0), *pieces.encode("</Img> Describe this image. [/INST] "),
+    ]  # fmt: skip
+
+
+def test_upstream_times_count_from_the_first_frame_that_is_shown(mistral_tokenizer: Any):
+    writer = processor(mistral_tokenizer, "minigpt4_video")
+    shifted = tuple(replace(cue, start_s=cue.start_s + 70, end_s=cue.end_s + 70) for cue in SPOKEN)
+    later = replace(clip(cues=shifted), frame_times_s=(70.0, 71.0, 72.0))
+    assert writer.write(later).input_ids == writer.write(clip(cues=SPOKEN)).input_ids
+
+
 def test_llama_vid_is_asked_as_a_curious_user_and_a_movie_is_framed(mistral_tokenizer: Any, pieces: Any):
     writer = processor(mistral_tokenizer, "llama_vid")
     opening = CURIOUS.format("user", "user") + "USER: "

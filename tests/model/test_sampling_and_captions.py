@@ -71,6 +71,11 @@ def test_the_evaluation_clock_drifts_at_29_97_frames_a_second():
     assert early == ["now later "]  # frame 2320 / 29 is exactly 80.0 s
 
 
+def test_a_clock_slower_than_one_frame_a_second_is_taken_as_one():
+    # frames 0 to 2 at 0.4 a second; upstream divides by int(0.4) = 0
+    assert upstream_captions([cue(2.0, 2.0, "two")], [0, 1, 2], 0.4, 9, "evaluation") == ["", "", "two "]
+
+
 def test_the_training_rule_drops_words_that_are_part_of_others():
     cues = [cue(0.0, 0.0, "that is the theatre"), cue(0.1, 0.1, "the hat is a cat")]
     # of the second line: "the" and "hat" and "is" and "a" are inside "that is the theatre ", "cat" is new
