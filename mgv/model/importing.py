@@ -151,7 +151,8 @@ def find_layout(state: Mapping[str, Tensor], source: Path) -> str:
     """Which project's names these are."""
     if "llama_proj.weight" in state or any(map(_LORA.fullmatch, state)):
         return "minigpt"
-    if "model.vlm_att_query" in state:
+    if any(name.startswith("model.vlm_att_") for name in state):
+        _check_text_encoder(state, source)
         return "llama_vid"
     if "model.mm_projector.0.weight" in state:
         return "video_llava"
@@ -163,6 +164,19 @@ def find_layout(state: Mapping[str, Tensor], source: Path) -> str:
         f"{source}: tensors of none of the layouts MiniGPT4-Video, MiniGPT-v2, EVA ViT-g, LanguageBind, LLaMA-VID, "
         f"Video-LLaVA: {_few(sorted(state))}"
     )
+
+
+def _check_text_encoder(state: Mapping[str, Tensor], source: Path) -> None:
+    """Raises WeightsError for another text encoder than LLaMA-VID's `qformer_pretrain` beside EVA ViT-g."""
+    kind = str(config_beside(source).get("bert_type", ""))
+    has_map = any(name.startswith("model.vlm_att_bert_proj.") for name in state)
+    if has_map or (kind and "qformer_pretrain" not in kind):
+        has_queries = "model.vlm_att_query" in state
+        told = kind or ("a Q-Former beside another vision tower" if has_queries else "raw_bert")
+        raise WeightsError(
+            f"{source}: LLaMA-VID with the text encoder {told}; expected `qformer_pretrain` beside EVA ViT-g, which "
+            "all published weights have: train such a one, or take a published one"
+        )
 
 
 def _is_buffer(name: str) -> bool:
@@ -379,6 +393,12 @@ def read_config(source: Path) -> dict[str, Any]:
     return raw
 
 
+def config_beside(source: Path) -> dict[str, Any]:
+    """The config.json beside the weights, or nothing where there is none."""
+    folder = source if source.is_dir() else source.parent
+    return read_config(source) if (folder / "config.json").is_file() else {}
+
+
 def _write_model(
     connector: str,
     parts: _Parts,
@@ -399,7 +419,9 @@ def _write_model(
         tower.mkdir()
         kind = "eva_vit_g" if defaults.vision_encoder == "eva_clip_g" else "languagebind"
         _write_vision(kind, parts.vision_encoder, tower, source)
-    options = vision_defaults(connector, defaults.vision_encoder, vision)
+    options = vision_defaults(connector, defaults.vision_encoder, vision) | _image_size(
+        connector, source, tower
+    )
     spec = _vision_spec(connector, parts.connector, options, tower)
     chosen = _connector_options(connector, parts.connector, source) | (connector_options or {})
     part = build_connector(connector, spec, base.config.hidden_size, **chosen)
@@ -478,12 +500,20 @@ def _vision_spec(
     return VisionSpec(hidden_size=width, grid=size_px // known["patch_size"])
 
 
+def _image_size(connector: str, source: Path, tower: Path) -> dict[str, int]:
+    """LLaMA-VID's 336 px beside a tower of 224 px; its config tells them by the name of an image processor."""
+    if connector != "llama_vid" or str(tower) == "random":
+        return {}
+    size = re.search(r"-(\d+)/?$", str(config_beside(source).get("image_processor", "")))
+    return {"image_size_px": int(size[1])} if size else {}
+
+
 def _connector_options(connector: str, state: Mapping[str, Tensor], source: Path) -> dict[str, Any]:
     """LLaMA-VID's kinds, from the tensors' shapes and the config beside them."""
     if connector != "llama_vid":
         return {}
     words = state["qformer.embeddings.word_embeddings.weight"]
-    raw = read_config(source) if (source / "config.json").is_file() else {"compress_type": "mean"}
+    raw = config_beside(source) or {"compress_type": "mean"}
     return {
         "content": raw.get("compress_type") or "all",
         "num_queries": state["query"].shape[1],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -170,21 +171,23 @@ def test_eva_has_the_published_number_of_tokens(size_px: int, num_tokens: int):
         assert encoder(torch.zeros(1, 1, 3, size_px, size_px)).shape == (1, 1, num_tokens, 32)
 
 
-def test_temporal_attention_equals_its_arithmetic():
+@pytest.mark.parametrize("num_windows", [1, 3])
+def test_temporal_attention_equals_its_arithmetic(num_windows: int):
+    """Of thrice as many frames as there are positions for, each run is by itself, as rearrange's (b t) makes it."""
     encoder = build_vision_encoder("languagebind", "random", num_frames=4)
     layer = encoder.tower.encoder.layers[0]
     assert isinstance(layer, TemporalLayer)
-    hidden = torch.randn(1, 4, 3, 32, generator=torch.Generator().manual_seed(1))
+    hidden = torch.randn(1, 4 * num_windows, 3, 32, generator=torch.Generator().manual_seed(1))
     w = {name: tensor.double().numpy() for name, tensor in layer.state_dict().items()}
-    expected = np.zeros((4, 3, 32))
-    for place in range(3):  # each position by itself, over its four frames
-        x = hidden[0, :, place].double().numpy() + w["temporal_embedding"][0]
+    expected = np.zeros((4 * num_windows, 3, 32))
+    for first, place in product(range(0, 4 * num_windows, 4), range(3)):  # each position over its four frames
+        x = hidden[0, first : first + 4, place].double().numpy() + w["temporal_embedding"][0]
         n = layer_norm(x, w["temporal_layer_norm1.weight"], w["temporal_layer_norm1.bias"], 1e-5)
         q, k, v = (
             n @ w[f"temporal_attn.{p}_proj.weight"].T + w[f"temporal_attn.{p}_proj.bias"] for p in "qkv"
         )
         mixed = attention(q, k, v, 2)
-        expected[:, place] = (
+        expected[first : first + 4, place] = (
             x + mixed @ w["temporal_attn.out_proj.weight"].T + w["temporal_attn.out_proj.bias"]
         )
     with torch.no_grad():

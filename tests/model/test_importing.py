@@ -206,6 +206,22 @@ def test_llama_vid_comes_over_with_its_language_model(built: Built, tmp_path: Pa
     assert torch.equal(again.language_model.lm_head.weight, state["lm_head.weight"])
 
 
+def test_llama_vid_with_another_text_encoder_is_refused(tmp_path: Path):
+    raw = llama_state() | {
+        "model.vlm_att_encoder.bert.embeddings.word_embeddings.weight": random(64, 24),
+        "model.vlm_att_bert_proj.weight": random(24, 32),
+        "model.mm_projector.0.weight": random(32, 32),
+    }
+    told = source_folder(tmp_path / "told", raw, bert_type="raw_bert_layer:2")
+    with pytest.raises(WeightsError, match=r"the text encoder raw_bert_layer:2; expected `qformer_pretrain`"):
+        import_checkpoint(told, tmp_path / "model")
+    with pytest.raises(WeightsError, match="the text encoder raw_bert; expected"):
+        import_checkpoint(source_folder(tmp_path / "untold", raw), tmp_path / "model")
+    clip_tower = raw | {"model.vlm_att_query": random(1, 4, 24)}
+    with pytest.raises(WeightsError, match="a Q-Former beside another vision tower; expected"):
+        import_checkpoint(source_folder(tmp_path / "clip", clip_tower), tmp_path / "model")
+
+
 def test_video_llava_comes_over_with_its_temporal_tower(tmp_path: Path):
     from transformers import CLIPVisionConfig
 

@@ -32,13 +32,18 @@ class TemporalLayer(CLIPEncoderLayer):  # type: ignore[misc]
         self.temporal_layer_norm1 = nn.LayerNorm(width, eps=config.layer_norm_eps)
 
     def across_time(self, hidden: Tensor) -> Tensor:
-        """[B, T, N, V] -> the same: each of the N positions attends over its T frames."""
-        batch, num_frames = hidden.shape[:2]
-        columns: Tensor = hidden.transpose(1, 2).flatten(0, 1)  # [B*N, T, V]
-        if num_frames > 1:
-            columns = columns + self._positions(num_frames)
+        """[B, T, N, V] -> the same: each of the N positions attends over its T frames.
+
+        Of twice as many frames as it has positions for, or thrice, each run of so many is a video of its own.
+        """
+        num_frames, num_positions = hidden.shape[1], self.temporal_embedding.shape[1]
+        window = num_positions if num_frames % num_positions == 0 else num_frames
+        videos = hidden.reshape(-1, window, *hidden.shape[2:])  # [B * T / window, window, N, V]
+        columns: Tensor = videos.transpose(1, 2).flatten(0, 1)  # [... * N, window, V]
+        if window > 1:
+            columns = columns + self._positions(window)
         columns = columns + self.temporal_attn(self.temporal_layer_norm1(columns))[0]
-        return columns.reshape(batch, -1, *columns.shape[1:]).transpose(1, 2)
+        return columns.reshape(len(videos), -1, *columns.shape[1:]).transpose(1, 2).reshape(hidden.shape)
 
     def _positions(self, num_frames: int) -> Tensor:
         """The learned positions [1, T, V]; for another T than they were learned for, interpolated."""
