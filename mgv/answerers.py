@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import logging
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,12 +17,19 @@ from numpy.typing import NDArray
 
 from mgv.config import AnswererParams
 from mgv.endpoint import Endpoint
-from mgv.errors import ConfigError, WeightsError
-from mgv.media.frames import frame_times, read_frames
+from mgv.errors import ConfigError, MediaError, WeightsError
+from mgv.media.frames import frame_times, read_all_frames
+from mgv.media.probe import probe
 from mgv.records import Cue, Moment
+
+logger = logging.getLogger(__name__)
 
 FRAME_SIZE_PX = 448
 """Short side of the frames that are shown."""
+SURENESS_WEIGHT = 4
+"""A moment's answer weighs score * sureness ** 4; measured with the starter model."""
+KEPT_MOMENTS = 8
+"""Moments whose prefix stays in memory; the one asked about longest ago goes first."""
 INSTRUCTION = (
     "Answer the question about the video moments in one or two sentences, from what they show and say. "
     "Write [n] after what you take from moment n. If they do not hold the answer, write only: none"
@@ -39,15 +49,16 @@ def moment_frames(
 ) -> tuple[NDArray[np.uint8], list[float]]:
     """num_frames frames [T, H, W, 3] spread evenly over a moment, and their times."""
     times_s = frame_times(moment.start_s, moment.end_s, num_frames)
-    batches = list(read_frames(videos_dir / moment.video, times_s, size_px=size_px))
-    frames = np.concatenate([batch.frames for batch in batches])
+    frames = read_all_frames(videos_dir / moment.video, times_s, size_px=size_px)
     return frames, times_s[: len(frames)]
 
 
 class VideoLLMAnswerer:
-    """`video_llm`: our model watches each moment with its words, best first, and answers from it.
+    """`video_llm`: our model watches each moment by itself, with its words, and the best answer stands.
 
-    A moment's visual prefix is kept, so that another question about the same moments is quick.
+    The model was trained on one clip at a time, so each moment is asked in a prompt of its own. How sure the model is
+    of what it wrote says little of whether it saw the right moment, so the search's score counts beside it
+    (docs/model.md has the figures). A moment's visual prefix is kept: another question about it is quick.
     """
 
     watches = True
@@ -56,26 +67,53 @@ class VideoLLMAnswerer:
     def __init__(self, model: Any, processor: Any, videos_dir: Path, params: AnswererParams) -> None:
         self._model, self._processor = model, processor
         self._videos_dir, self._params = videos_dir, params
-        self._sessions: dict[tuple[str, float, float], Any] = {}
+        self._sessions: OrderedDict[tuple[str, float, float], Any] = OrderedDict()
 
     def write(self, question: str, moments: Sequence[Moment]) -> str | None:
-        best = moments[0]
-        text = self._session(best).ask(question, max_new_tokens=self._params.max_new_tokens, do_sample=False)
-        return f"{text} [1]" if text else None
+        answers: list[tuple[float, str]] = []
+        unread: MediaError | None = None
+        for number, moment in enumerate(moments, start=1):
+            try:
+                session = self._session(moment)
+            except MediaError as error:
+                logger.warning("moment %d is left out: %s", number, error)
+                unread = error
+                continue
+            text, sureness = session.ask_surely(
+                question, max_new_tokens=self._params.max_new_tokens, do_sample=False
+            )
+            if text:
+                answers.append((moment.score * sureness**SURENESS_WEIGHT, f"{text} [{number}]"))
+        if unread and len(answers) == 0:
+            raise unread
+        return max(answers, key=lambda each: each[0])[1] if answers else None
 
     def _session(self, moment: Moment) -> Any:
-        from mgv.model.processor import Clip
         from mgv.model.session import VideoSession
 
         key = (moment.video_id, moment.start_s, moment.end_s)
         if key not in self._sessions:
-            config = self._processor.config
+            self._sessions[key] = VideoSession(self._model, self._processor, self._watch(moment))
+        self._sessions.move_to_end(key)
+        while len(self._sessions) > KEPT_MOMENTS:
+            self._sessions.popitem(last=False)
+        return self._sessions[key]
+
+    def _watch(self, moment: Moment) -> Any:
+        """The moment's frames and words as a Clip."""
+        from mgv.data.features import read_stretch
+        from mgv.model.processor import Clip
+
+        config = self._processor.config
+        if config.mode == "corrected":
             num_frames = min(self._params.num_frames, config.limits.num_frames)
             frames, times_s = moment_frames(moment, self._videos_dir, num_frames, config.image_size_px)
-            cues = spread_words(moment, times_s)
-            clip = Clip(question="", frames=frames, frame_times_s=tuple(times_s), cues=cues)
-            self._sessions = {key: VideoSession(self._model, self._processor, clip)}
-        return self._sessions[key]
+            clip = Clip(question="", frames=frames, frame_times_s=tuple(times_s))
+        else:
+            path = self._videos_dir / moment.video
+            rate = probe(path, moment.video_id).frame_rate
+            clip = read_stretch(path, moment.start_s, moment.end_s, rate, self._processor)
+        return replace(clip, cues=spread_words(moment, clip.num_frames))
 
 
 class HubAnswerer:
@@ -135,14 +173,14 @@ class OpenAIAnswerer:
         return said(self._endpoint.chat(messages, self._params.max_new_tokens).text)
 
 
-def spread_words(moment: Moment, times_s: Sequence[float]) -> tuple[Cue, ...]:
+def spread_words(moment: Moment, num_frames: int) -> tuple[Cue, ...]:
     """A moment's words in equal shares, one with each frame: a moment does not know when each word is said."""
-    words = moment.text.split()
-    borders = [round(place * len(words) / len(times_s)) for place in range(len(times_s) + 1)]
+    words, part_s = moment.text.split(), (moment.end_s - moment.start_s) / num_frames
+    borders = [round(place * len(words) / num_frames) for place in range(num_frames + 1)]
     shares = [" ".join(words[first:last]) for first, last in pairwise(borders)]
     return tuple(
-        Cue(start_s=time_s, end_s=time_s, text=share)
-        for time_s, share in zip(times_s, shares, strict=True)
+        Cue(start_s=moment.start_s + place * part_s, end_s=moment.start_s + (place + 1) * part_s, text=share)
+        for place, share in enumerate(shares)
         if share
     )
 

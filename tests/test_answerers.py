@@ -15,14 +15,15 @@ import pytest
 import torch
 
 from mgv.answer import answer, load_answerer
-from mgv.answerers import FRAME_SIZE_PX, HubAnswerer, OpenAIAnswerer, said, spread_words
+from mgv.answerers import FRAME_SIZE_PX, KEPT_MOMENTS, HubAnswerer, OpenAIAnswerer, said, spread_words
 from mgv.config import AnswererParams
-from mgv.errors import ConfigError, MgvError
+from mgv.errors import ConfigError, MediaError, MgvError
 from mgv.media.frames import FrameBatch
 from mgv.model.adapt import Lora, adapt
 from mgv.model.build import build_processor, build_video_llm
 from mgv.model.checkpoint import save_checkpoint
 from mgv.records import Moment
+from tests.media.make_video import make_video
 
 MOMENT = Moment(
     video="talk.mp4",
@@ -48,28 +49,89 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, list[float]]]:
             times_s=tuple(times_s), frames=np.full((len(times_s), 30, 40, 3), 128, dtype=np.uint8)
         )
 
-    monkeypatch.setattr("mgv.answerers.read_frames", read)
+    monkeypatch.setattr("mgv.media.frames.read_frames", read)
     return calls
 
 
 def test_words_are_shared_out_over_the_frames():
-    cues = spread_words(MOMENT, [3.0, 5.0])
-    assert [(cue.start_s, cue.text) for cue in cues] == [(3.0, "one two"), (5.0, "three")]
-    assert spread_words(replace(MOMENT, text=""), [3.0, 5.0]) == ()
+    cues = spread_words(MOMENT, 2)
+    assert [(cue.start_s, cue.end_s, cue.text) for cue in cues] == [
+        (2.0, 4.0, "one two"),
+        (4.0, 6.0, "three"),
+    ]
+    assert spread_words(replace(MOMENT, text=""), 2) == ()
 
 
-def test_our_model_answers_from_the_best_moment_and_reads_it_once(tmp_path: Path, seen: list[Any]):
-    model, tokenizer = build_video_llm("minigpt4_video", device="cpu")
-    adapt(model, lora=Lora(rank=2))
-    save_checkpoint(model, build_processor(model, tokenizer), tmp_path / "model")
-    params = AnswererParams(
-        name="video_llm", pretrained=str(tmp_path / "model"), device="cpu", num_frames=2, max_new_tokens=4
-    )
-    answerer = load_answerer(params, None, tmp_path / "videos")  # type: ignore[arg-type]
+@pytest.fixture
+def own(tmp_path: Path) -> Any:
+    """Makes our answerer with a tiny random model that was saved and loaded."""
+
+    def make(mode: str = "corrected") -> Any:
+        model, tokenizer = build_video_llm("minigpt4_video", device="cpu")
+        adapt(model, lora=Lora(rank=2))
+        with torch.no_grad():
+            model.connector.proj.weight.mul_(40)  # so that what is seen counts
+        processor = build_processor(model, tokenizer, mode=mode, num_frames=4)  # type: ignore[arg-type]
+        save_checkpoint(model, processor, tmp_path / "model")
+        params = AnswererParams(
+            name="video_llm", pretrained=str(tmp_path / "model"), device="cpu", num_frames=2, max_new_tokens=4
+        )
+        return load_answerer(params, None, tmp_path / "videos")  # type: ignore[arg-type]
+
+    return make
+
+
+def test_our_model_reads_a_moment_once(own: Any, tmp_path: Path, seen: list[Any]):
+    answerer = own()
     first = answer("what is said?", [MOMENT], answerer)
     assert first.citations[0].start_s == 2.0
     assert answer("what is said?", [MOMENT], answerer) == first
     assert seen == [(tmp_path / "videos" / "talk.mp4", [3.0, 5.0])]
+    for place in range(KEPT_MOMENTS):
+        answer("what?", [replace(MOMENT, start_s=2.5, end_s=3.0 + place)], answerer)
+    assert len(seen) == 1 + KEPT_MOMENTS
+    answer("what is said?", [MOMENT], answerer)  # the oldest was let go of
+    assert len(seen) == 2 + KEPT_MOMENTS
+
+
+@pytest.mark.parametrize("mode", ["corrected", "upstream"])
+def test_our_model_watches_each_moment_and_cites_the_one_its_answer_is_of(
+    mode: str, own: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """The choice, from transformers' own scores of each moment asked by itself, on real videos."""
+    monkeypatch.undo()
+    (tmp_path / "videos").mkdir()
+    moments = []
+    for number, (name, score) in enumerate((("gone", 0.9), ("a", 0.8), ("b", 0.8), ("c", 0.8)), start=1):
+        if name != "gone":
+            make_video(tmp_path / "videos" / f"{name}.mp4", rate=5 * number, num_frames=10 * number)
+        moments.append(
+            replace(MOMENT, video=f"{name}.mp4", video_id=name, start_s=0.5, end_s=1.5, score=score)
+        )
+    answerer = own(mode)
+    weights, texts = [0.0], [""]
+    for moment in moments[1:]:
+        clip = replace(answerer._watch(moment), question="what?")
+        assert clip.num_frames == (2 if mode == "corrected" else 4)
+        output = answerer._model.generate(
+            **answerer._processor([clip]).inputs(), max_new_tokens=4, do_sample=False, output_scores=True,
+            return_dict_in_generate=True,
+        )  # fmt: skip
+        chances = [float(scores[0].softmax(-1).max()) for scores in output.scores]
+        weights.append(moment.score * float(np.prod(chances)) ** (4 / len(chances)))
+        texts.append(
+            answerer._processor.tokenizer.decode(output.sequences[0], skip_special_tokens=True).strip()
+        )
+    assert len(set(weights)) == 4
+    best = int(np.argmax(weights))
+    given = answer("what?", moments, answerer)
+    assert given.text == f"{texts[best]} [{best + 1}]"
+    assert [cited.video for cited in given.citations] == [moments[best].video]
+    assert "moment 1 is left out: " in caplog.text
+    raised = [replace(moment, score=0.999 if moment.video == "c.mp4" else 0.01) for moment in moments]
+    assert answer("what?", raised, answerer).citations[0].video == "c.mp4"
+    with pytest.raises(MediaError):
+        answer("what?", moments[:1], answerer)
 
 
 def test_a_model_of_transformers_answers_with_frames_as_images(tmp_path: Path):

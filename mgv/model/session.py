@@ -6,6 +6,7 @@ own words. Where the connector reads the question (LLaMA-VID) its visual tokens 
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -29,9 +30,18 @@ class VideoSession:
 
     def ask(self, question: str, history: tuple[tuple[str, str], ...] = (), **kwargs: Any) -> str:
         """The answer's text; keywords as for VideoLLM.generate."""
-        new_ids = self.generate(question, history, **kwargs)
+        return self.ask_surely(question, history, **kwargs)[0]
+
+    def ask_surely(
+        self, question: str, history: tuple[tuple[str, str], ...] = (), **kwargs: Any
+    ) -> tuple[str, float]:
+        """The answer's text, and how sure the model was: the geometric mean of its tokens' probabilities."""
+        from transformers import LogitsProcessorList
+
+        sureness = Sureness()
+        new_ids = self.generate(question, history, logits_processor=LogitsProcessorList([sureness]), **kwargs)
         text: str = self.processor.tokenizer.decode(new_ids[0], skip_special_tokens=True)
-        return text.strip()
+        return text.strip(), sureness.mean()
 
     @torch.no_grad()
     def generate(self, question: str, history: tuple[tuple[str, str], ...] = (), **kwargs: Any) -> Tensor:
@@ -87,3 +97,18 @@ class VideoSession:
         excess = self._cache.get_seq_length() - shared
         if excess:
             self._cache.crop(-excess)
+
+
+class Sureness:
+    """A logits processor that changes nothing and notes how likely each greedily taken token of the first row was."""
+
+    def __init__(self) -> None:
+        self._log_chances: list[float] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        self._log_chances.append(float(scores[0].float().log_softmax(-1).max()))
+        return scores
+
+    def mean(self) -> float:
+        """The geometric mean of the probabilities; 0 where nothing was written."""
+        return math.exp(sum(self._log_chances) / len(self._log_chances)) if self._log_chances else 0.0
