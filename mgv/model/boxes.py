@@ -14,8 +14,8 @@ from mgv.errors import UsageError
 
 Task = Literal["vqa", "caption", "grounding", "refer", "identify", "detection"]
 SCALE = 100
-_BOX = re.compile(r"\{?\s*<(\d{1,3})>\s*<(\d{1,3})>\s*<(\d{1,3})>\s*<(\d{1,3})>\s*\}?")
-_PHRASE = re.compile(r"<p>(.*?)</p>((?:\s|<delim>|[{}]|<\d{1,3}>)*)", re.DOTALL)
+_BOX = re.compile(r"\{?\s*<(-?\d{1,3})>\s*<(-?\d{1,3})>\s*<(-?\d{1,3})>\s*<(-?\d{1,3})>\s*\}?")
+_PHRASE = re.compile(r"<p>(.*?)</p>((?:\s|<delim>|[{}]|<-?\d{1,3}>)*)", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,5 +58,5 @@ def read_grounded(text: str) -> list[tuple[str, list[Box]]]:
 
 
 def _read(match: re.Match[str]) -> Box:
-    x1, y1, x2, y2 = (min(int(corner), SCALE) / SCALE for corner in match.groups())
+    x1, y1, x2, y2 = (max(0, min(int(corner), SCALE)) / SCALE for corner in match.groups())
     return Box(left=min(x1, x2), top=min(y1, y2), right=max(x1, x2), bottom=max(y1, y2))

@@ -89,7 +89,7 @@ def load_checkpoint(
     """
     if not (folder / "config.json").is_file():
         raise WeightsError(f"{folder}: no config.json; is it a folder made by `mgv`?")
-    config = VideoLLMConfig.from_pretrained(folder)
+    config = _read_config(folder)
     whole = folder / "language_model"
     base = str(whole) if whole.is_dir() else language_model or config.language_model["pretrained"]
     vision = config.vision_encoder
@@ -121,6 +121,21 @@ def load_checkpoint(
     if (folder / "generation_config.json").is_file():
         model.generation_config = type(model.generation_config).from_pretrained(folder)
     return model.eval(), Processor.load(folder)
+
+
+def _read_config(folder: Path) -> VideoLLMConfig:
+    """A model folder's config.json. Raises WeightsError for one that is broken or of another kind of model."""
+    try:
+        raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{folder}/config.json: cannot be read: {error}") from error
+    kind = raw.get("model_type") if isinstance(raw, dict) else None
+    if kind != VideoLLMConfig.model_type:
+        raise WeightsError(
+            f"{folder}: a model of the kind {kind}, expected {VideoLLMConfig.model_type}; `mgv train` and "
+            "`mgv import-checkpoint` make such folders"
+        )
+    return VideoLLMConfig.from_pretrained(folder)
 
 
 def probe(language_model: Any) -> dict[str, Any]:

@@ -90,6 +90,10 @@ def import_checkpoint(
     for shard in read_shards(source):
         state |= shard
     layout = find_layout(state, source)
+    if connector and (layout != "minigpt" or connector not in ("minigpt4_video", "minigpt_v2")):
+        raise UsageError(
+            f"{source}: tensors of {layout}; --connector tells minigpt_v2 from minigpt4_video, got {connector}"
+        )
     parts, unknown = _Parts(), []
     for name, tensor in state.items():
         found = _ROUTES[layout](name)
@@ -104,13 +108,18 @@ def import_checkpoint(
     partial = output.with_name(f".{output.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    if layout in ("eva_vit_g", "languagebind"):
-        _write_vision(layout, parts.vision_encoder, partial, source)
-    else:
-        base = _Base.find(parts, source, language_model)
-        name = connector if connector and layout == "minigpt" else _CONNECTOR[layout]
-        _write_model(name, parts, partial, output, base, source, vision_pretrained, connector_options)
-    replace_folder(partial, output)
+    try:
+        if layout in ("eva_vit_g", "languagebind"):
+            _write_vision(layout, parts.vision_encoder, partial, source)
+        else:
+            base = _Base.find(parts, source, language_model)
+            name = connector or _CONNECTOR[layout]
+            _write_model(name, parts, partial, output, base, source, vision_pretrained, connector_options)
+        replace_folder(partial, output)
+    except KeyError as error:
+        raise WeightsError(f"{source}: the checkpoint is partial: missing {error.args[0]}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     taken = len(state) - len(parts.aside)
     logger.info("%s: %s, %d of %d tensors taken over", source, layout, taken, len(state))
     return Imported(
@@ -138,12 +147,18 @@ def read_pickle(file: Path) -> dict[str, Tensor]:
     """A `torch.save` file's tensors, without running anything in it; those under `model` where there is one."""
     try:
         raw: Any = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise WeightsError(f"{file}: cannot be read as a file of weights: {first}") from error
+    except (
+        OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, pickle.UnpicklingError,
+    ) as error:  # fmt: skip
+        first = f"{type(error).__name__}: {error}".strip().splitlines()[0].split(". ")[0]
+        raise WeightsError(
+            f"{file}: cannot be read as a file of weights, or is cut short ({first})"
+        ) from error
     state = raw.get("model", raw) if isinstance(raw, dict) else raw
-    if not isinstance(state, dict) or not state or not all(isinstance(t, Tensor) for t in state.values()):
+    if not isinstance(state, dict) or not state:
         raise WeightsError(f"{file}: holds no named tensors")
+    if not all(isinstance(name, str) and isinstance(t, Tensor) for name, t in state.items()):
+        raise WeightsError(f"{file}: holds other things than named tensors")
     return state
 
 
@@ -343,7 +358,7 @@ def check_shapes(own: Mapping[str, Tensor], state: Mapping[str, Tensor], what: s
 
 
 def _num_layers(state: Mapping[str, Tensor], pattern: str) -> int:
-    return 1 + max(int(found[1]) for name in state if (found := re.match(pattern, name)))
+    return 1 + max((int(found[1]) for name in state if (found := re.match(pattern, name))), default=-1)
 
 
 # whole models

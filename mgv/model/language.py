@@ -59,6 +59,8 @@ def load_language_model(
 def find_language_model(pretrained: str) -> str:
     """The folder or hub id that transformers reads."""
     if pretrained != "starter":
+        if pretrained.startswith(("/", ".", "~")) and not Path(pretrained).is_dir():
+            raise WeightsError(f"language model {pretrained!r}: no such folder; name a folder or a hub id")
         return pretrained
     from mgv.starter import language_model_dir
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from mgv.encoders.vision import to_pixel_values
-from mgv.errors import ConfigError, UsageError
+from mgv.errors import ConfigError, UsageError, WeightsError
 from mgv.media.frames import frame_times
 from mgv.model.captions import CaptionRule, cut_evenly, movie_captions, nearest_captions, upstream_captions
 from mgv.model.prompt import Piece, SegmentEncoder, adds_bos, find_chat, find_layout, frame_pieces, joined
@@ -348,6 +348,10 @@ class Processor:
             raise UsageError(
                 "the clip has no frames; decode some first (an empty or unreadable stretch of video?)"
             )
+        if clip.frames is not None and (clip.frames.dtype != np.uint8 or clip.frames.shape[3:] != (3,)):
+            raise UsageError(
+                f"the clip's frames are {clip.frames.dtype} {list(clip.frames.shape)}, expected uint8 [T, H, W, 3]"
+            )
         if clip.cues and len(clip.frame_times_s) != clip.num_frames:
             raise UsageError(
                 f"the clip has cues but {len(clip.frame_times_s)} frame times for {clip.num_frames} frames"
@@ -541,16 +545,23 @@ class Processor:
 
     @classmethod
     def load(cls, folder: Path) -> Processor:
-        """Read what `save` wrote."""
+        """Read what `save` wrote. Raises WeightsError where that cannot be read."""
         from transformers import PreTrainedTokenizerFast
 
-        raw = json.loads((folder / "processor_config.json").read_text(encoding="utf-8"))
-        raw.pop("processor_class")
-        config = ProcessorConfig(**raw | {"limits": Limits(**raw["limits"])})
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
-        if not config.reads_question:
-            return cls(config, tokenizer)
-        return cls(config, tokenizer, PreTrainedTokenizerFast.from_pretrained(folder / "question_tokenizer"))
+        questions = None
+        try:
+            raw = json.loads((folder / "processor_config.json").read_text(encoding="utf-8"))
+            raw.pop("processor_class")
+            config = ProcessorConfig(**raw | {"limits": Limits(**raw["limits"])})
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+            if config.reads_question:
+                questions = PreTrainedTokenizerFast.from_pretrained(folder / "question_tokenizer")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            first = str(error).strip().splitlines()[0]
+            raise WeightsError(
+                f"{folder}: its processor_config.json or a tokenizer is missing, broken or of another version: {first}"
+            ) from error
+        return cls(config, tokenizer, questions)
 
 
 def _pad(rows: Sequence[Sequence[int]], value: int, *, left: bool) -> Tensor:

@@ -100,6 +100,12 @@ class VideoLLM(PreTrainedModel):  # type: ignore[misc]
             if pixel_values is None:
                 raise UsageError("the batch holds neither pixel_values nor features")
             features = self.encode(pixel_values, num_frames)
+        spec = self.vision_encoder.spec
+        if features.shape[2:] != (spec.num_tokens, spec.hidden_size):
+            raise UsageError(
+                f"the features are {list(features.shape)}, expected [B, T, {spec.num_tokens}, {spec.hidden_size}]: "
+                "were they made by another vision encoder?"
+            )
         question = None
         if question_ids is not None and question_mask is not None:
             question = Question(input_ids=question_ids, attention_mask=question_mask)

@@ -30,6 +30,7 @@ def test_grounded_text_joins_boxes():
         ("{<1><2><3><4>}", [box(0.01, 0.02, 0.03, 0.04)]),
         ("{<30><40><10><20>}", [box(0.1, 0.2, 0.3, 0.4)]),  # corners the wrong way round
         ("{<0><0><120><999>}", [box(0, 0, 1, 1)]),  # beyond the image
+        ("{<-3><0><50><100>}", [box(0, 0, 0.5, 1)]),
         ("{<1><2><3><4>} and {<5><6", [box(0.01, 0.02, 0.03, 0.04)]),  # the last one unfinished
         ("{<1><2><3><4>", [box(0.01, 0.02, 0.03, 0.04)]),  # only its brace missing
         ("nothing here {<1><2><3>}", []),

@@ -100,6 +100,13 @@ def test_a_partial_or_wrong_checkpoint_is_refused(built: Built, tmp_path: Path):
         ),
         (lambda: (folder / "adapter" / "adapter_config.json").unlink(), "adapter_config.json"),
         (lambda: (folder / "config.json").unlink(), "no config.json"),
+        (lambda: (folder / "config.json").write_text("{"), "config.json: cannot be read"),
+        (lambda: (folder / "config.json").write_text('{"model_type": "llama"}'), "a model of the kind llama"),
+        (
+            lambda: (folder / "processor_config.json").write_text("{}"),
+            "processor_config.json or a tokenizer is",
+        ),
+        (lambda: (folder / "tokenizer.json").unlink(), "processor_config.json or a tokenizer is missing"),
     ]
     for damage, message in cases:
         saved(built, folder)
@@ -142,7 +149,7 @@ def test_quantised_weights_without_a_gpu_are_told(tmp_path: Path):
 def test_a_language_model_that_is_not_there_is_told():
     from mgv.model.language import load_language_model
 
-    with pytest.raises(WeightsError, match="language model '/no/such' cannot be loaded"):
+    with pytest.raises(WeightsError, match="language model '/no/such': no such folder"):
         load_language_model("/no/such", device="cpu")
 
 

@@ -141,6 +141,19 @@ def test_a_partial_foreign_or_dangerous_file_is_refused_and_leaves_nothing(tmp_p
     refuse(lora_alone, "missing proj.bias; missing proj.weight")
     refuse({"some.weight": random(2)}, "tensors of none of the layouts")
     refuse(b"not a checkpoint", "cannot be read as a file of weights")
+    refuse(b"hello", "cannot be read as a file of weights")  # which begins like an instruction of pickle
+    refuse({"llama_proj.weight": random(2), 5: random(1)}, "other things than named tensors")  # type: ignore[dict-item]
+    eva = {"pos_embed": random(1, 5, 88), "blocks.0.attn.qkv.weight": random(264, 88)}
+    refuse(eva, "partial: missing embeddings.patch_embedding.weight")
+    refuse({"model.vlm_att_query": random(1, 4, 24)}, "partial: missing qformer.embeddings.word_embeddings")
+    refuse(
+        {"vision_model.encoder.layers.0.temporal_embedding": random(1, 8, 64)}, "partial: missing embeddings"
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["video.pth"]
+    with pytest.raises(UsageError, match="--connector tells minigpt_v2 from minigpt4_video, got llama_vid"):
+        load(write(minigpt_state(), file), output, connector="llama_vid")
+    with pytest.raises(WeightsError, match="no such folder"):
+        load(write(minigpt_state(), file), output, language_model="/no/such")
     torch.save({"model": shutil.rmtree}, file)  # a function: weights-only loading will not have it
     with pytest.raises(WeightsError, match="cannot be read as a file of weights"):
         load(file, output)

@@ -211,6 +211,15 @@ def test_a_follow_up_comes_after_the_earlier_question_and_answer(mistral_tokeniz
     ]  # fmt: skip
 
 
+def test_frames_of_another_kind_are_refused(mistral_tokenizer: Any):
+    writer = processor(mistral_tokenizer, "minigpt4_video", "corrected")
+    with pytest.raises(UsageError, match="no frames"):
+        writer.write(clip(0))
+    for wrong in (np.zeros((2, 4, 4, 3), np.float32), np.zeros((2, 4, 4), np.uint8)):
+        with pytest.raises(UsageError, match=r"expected uint8 \[T, H, W, 3\]"):
+            writer.write(replace(clip(2), frames=wrong))
+
+
 def test_special_tokens_in_what_a_person_writes_are_taken_out(mistral_tokenizer: Any):
     writer = processor(mistral_tokenizer, "minigpt4_video", "corrected")
     cues = (Cue(start_s=0.0, end_s=0.1, text="</s>stop"),)
