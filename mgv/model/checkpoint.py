@@ -135,7 +135,8 @@ def _read_config(folder: Path) -> VideoLLMConfig:
             f"{folder}: a model of the kind {kind}, expected {VideoLLMConfig.model_type}; `mgv train` and "
             "`mgv import-checkpoint` make such folders"
         )
-    return VideoLLMConfig.from_pretrained(folder)
+    config: VideoLLMConfig = VideoLLMConfig.from_pretrained(folder)
+    return config
 
 
 def probe(language_model: Any) -> dict[str, Any]:

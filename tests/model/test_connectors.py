@@ -50,6 +50,8 @@ def test_tokens_per_frame_are_as_published():
     assert count("llama_vid", 16) == 2
     assert count("llama_vid", 16, content="grid:2") == 5
     assert count("llama_vid", 16, content="grid:4") == 17
+    assert count("llama_vid", 16, content="grid:3") == 10
+    assert count("llama_vid", 24, content="grid:12") == 145
     assert count("llama_vid", 16, content="all") == 257
     assert count("llama_vid", 24, content="all") == 577
     assert 64 * published("minigpt4_video").num_frames == 2880
@@ -87,6 +89,10 @@ def test_content_is_pooled_by_mean_or_by_the_cells_of_a_grid():
     # the top left cell holds 0, 1, 4, 5
     assert pool_content(patches, "grid:2").flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
     assert pool_content(patches, "grid:4").flatten().tolist() == list(map(float, range(16)))
+    five = torch.arange(25.0).reshape(
+        1, 25, 1
+    )  # two cells of 2 x 2 a row; the last row and column are left out
+    assert pool_content(five, "grid:2").flatten().tolist() == [3.0, 5.0, 13.0, 15.0]
     assert pool_content(patches, "all").flatten().tolist() == list(map(float, range(16)))
 
 
@@ -116,7 +122,7 @@ def test_llama_vid_reads_the_question_keeps_cls_for_the_queries_and_puts_context
 
 def test_a_grid_that_does_not_divide_the_side_and_other_misfits_are_refused():
     with pytest.raises(
-        ConfigError, match="does not divide the side of 16 patches; choose a grid of 2, 4, 8, 16"
+        ConfigError, match="does not divide the side of 16 patches; choose a grid of 2, 3, 4, 5, 8, 16$"
     ):
         build_connector("llama_vid", VisionSpec(hidden_size=8, grid=16), 4, content="grid:6")
     with pytest.raises(ConfigError, match="content is"):

@@ -6,7 +6,7 @@ their mean is the context token; the patches pooled are the content tokens. Vide
 1 frame a second; "grid:g": 1 + g*g; images, "all": 1 + 256 (224 px) or 1 + 576 (336 px).
 The paper writes Mean(Softmax(Q X^T) X); the code has a linear map on the keys, divides by sqrt(V), and adds a linear
 map on the result; the values are the raw features. Its grid pools by side // g, so a g that does not divide the side
-gives another number of tokens than g*g; that is refused here.
+leaves a rest of the patches out (3 and 5 of 16), or gives another number of tokens than g*g, which is refused here.
 """
 
 from __future__ import annotations
@@ -134,10 +134,11 @@ def num_content_tokens(content: str, vision: VisionSpec) -> int:
     cells = content.removeprefix("grid:")
     if not (content.startswith("grid:") and cells.isdigit() and int(cells) > 1):
         raise ConfigError(f"llama_vid: content is `all`, `mean` or `grid:<2 or more>`, got {content!r}")
-    if vision.grid % int(cells):
-        divisors = [g for g in range(2, vision.grid + 1) if vision.grid % g == 0]
+    side = vision.grid
+    known = [g for g in range(2, side + 1) if side // (side // g) == g]
+    if int(cells) not in known:
         raise ConfigError(
-            f"llama_vid: {content} does not divide the side of {vision.grid} patches; "
-            f"choose a grid of {', '.join(map(str, divisors))}"
+            f"llama_vid: {content} does not divide the side of {side} patches; "
+            f"choose a grid of {', '.join(map(str, known))}"
         )
     return int(cells) ** 2
