@@ -132,11 +132,8 @@ def read_sample(sample: Sample, processor: Processor, root: Path = Path()) -> Cl
 def read_stretch(path: Path, start_s: float, end_s: float, frame_rate: float, processor: Processor) -> Clip:
     """The frames that the processor's rule takes of [start_s, end_s] of a video."""
     times_s = processor.sample_times(start_s, end_s, frame_rate)
-    # an upstream time is a frame's own; the file's may be rounded up, by which the frame before would be read
-    late_s = 0.0 if processor.config.mode == "corrected" else 0.25 / frame_rate
-    frames = read_all_frames(
-        path, [time_s + late_s for time_s in times_s], size_px=processor.config.image_size_px
-    )
+    reading_s = processor.reading_times(times_s, frame_rate)
+    frames = read_all_frames(path, reading_s, size_px=processor.config.image_size_px)
     return Clip(
         question="", frames=frames, frame_times_s=tuple(times_s[: len(frames)]), frame_rate=frame_rate
     )

@@ -262,7 +262,7 @@ def read_clip(item: Item, processor: Processor, use_subtitles: bool) -> Clip:
     if end_s <= start_s:
         raise MediaError(f"{place.name}: nothing to see from {start_s:.2f} s to {end_s:.2f} s")
     times_s = processor.sample_times(start_s, end_s, rate)
-    frames = read(times_s)
+    frames = read(processor.reading_times(times_s, rate))
     cues = [cue for cue in item.cues if cue.end_s > start_s and cue.start_s < end_s] if use_subtitles else []
     origin_s = (
         0.0 if processor.config.mode == "corrected" else start_s
@@ -281,13 +281,13 @@ _Read = Callable[[Sequence[float]], NDArray[np.uint8]]
 
 def _video_reader(path: Path, size_px: int) -> tuple[float, float, float, _Read]:
     """A video's start, end and frame rate, and how to read frames [T, H, W, 3] at times."""
-    from mgv.media.frames import read_frames
+    from mgv.media.frames import read_all_frames
     from mgv.media.probe import probe
 
     video = probe(path, "")
 
     def read(times_s: Sequence[float]) -> NDArray[np.uint8]:
-        return np.concatenate([batch.frames for batch in read_frames(path, times_s, size_px=size_px)])
+        return read_all_frames(path, times_s, size_px=size_px)
 
     return video.start_s, video.end_s, video.frame_rate, read
 

@@ -307,6 +307,14 @@ class Processor:
             indices = floor_step_indices(num_source, most)
         return [start_s + index / frame_rate for index in indices]
 
+    def reading_times(self, times_s: Sequence[float], frame_rate: float) -> list[float]:
+        """When to read the frames of `sample_times`: in the upstream modes a quarter of a frame later.
+
+        Their times are frames' own, which a file may have rounded up: the frame before would be read.
+        """
+        late_s = 0.0 if self.config.mode == "corrected" else 0.25 / frame_rate
+        return [time_s + late_s for time_s in times_s]
+
     @property
     def _pad_id(self) -> int:
         pad: int | None = self.tokenizer.pad_token_id

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from mgv.data.features import Eye, FeatureCache, Look, fingerprint
+from mgv.data.features import Eye, FeatureCache, Look, fingerprint, read_sample
 from mgv.data.lessons import Lesson, collate
 from mgv.errors import MediaError
 from mgv.media.probe import probe
 from mgv.model.build import build_processor, build_video_llm
 from mgv.records import Cue, Sample, Turn
-from tests.media.make_video import make_video
+from tests.media.make_video import make_video, number_of
 
 TURNS = (Turn(question="what?", answer="that"),)
 
@@ -53,6 +53,17 @@ def test_frames_are_the_middles_of_equal_parts(parts: Any, sample: Sample):
     part_s = video.duration_s / 3
     expected = [video.start_s + part_s * (i + 0.5) for i in range(3)]
     assert Eye(model, processor).look(sample).times_s == pytest.approx(expected)
+
+
+def test_upstream_frames_are_those_counted_also_where_a_file_rounds_its_times(tmp_path: Path):
+    """Matroska keeps whole milliseconds: frame 2 of 30 a second is at 67 ms, after 2 / 30 s."""
+    path = make_video(tmp_path / "clip.mkv", rate=30, num_frames=40)
+    model, tokenizer = build_video_llm("minigpt4_video", vision_encoder="efficientnet_lite", device="cpu")
+    processor = build_processor(model, tokenizer, mode="upstream", num_frames=10)
+    sample = Sample(sample_id="a", media=str(path), media_id="f" * 64, turns=TURNS)
+    clip = read_sample(sample, processor)
+    assert clip.frames is not None
+    assert [number_of(frame) for frame in clip.frames] == [4 * i for i in range(10)]
 
 
 def test_what_is_kept_needs_no_video(parts: Any, sample: Sample, tmp_path: Path):

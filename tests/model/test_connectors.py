@@ -122,7 +122,7 @@ def test_llama_vid_reads_the_question_keeps_cls_for_the_queries_and_puts_context
 
 def test_a_grid_that_does_not_divide_the_side_and_other_misfits_are_refused():
     with pytest.raises(
-        ConfigError, match="does not divide the side of 16 patches; choose a grid of 2, 3, 4, 5, 8, 16$"
+        ConfigError, match=r"does not divide the side of 16 patches; choose a grid of 2, 3, 4, 5, 8, 16$"
     ):
         build_connector("llama_vid", VisionSpec(hidden_size=8, grid=16), 4, content="grid:6")
     with pytest.raises(ConfigError, match="content is"):
