@@ -53,13 +53,20 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, list[float]]]:
     return calls
 
 
-def test_words_are_shared_out_over_the_frames():
-    cues = spread_words(MOMENT, 2)
-    assert [(cue.start_s, cue.end_s, cue.text) for cue in cues] == [
-        (2.0, 4.0, "one two"),
-        (4.0, 6.0, "three"),
+def test_words_are_spread_by_their_number_a_sentence_each():
+    def cues(text: str) -> list[tuple[float, float, str]]:
+        return [(cue.start_s, cue.end_s, cue.text) for cue in spread_words(replace(MOMENT, text=text))]
+
+    # from 2 s to 6 s, eight words: half a second each
+    assert cues("One two three. Four!  Five six seven eight") == [
+        (2.0, 3.5, "One two three."),
+        (3.5, 4.0, "Four!"),
+        (4.0, 6.0, "Five six seven eight"),
     ]
-    assert spread_words(replace(MOMENT, text=""), 2) == ()
+    long = cues("word " * 40)
+    assert [len(text.split()) for _, _, text in long] == [24, 16]
+    assert long[0][1] == pytest.approx(2.0 + 4.0 * 24 / 40)
+    assert cues("  ") == []
 
 
 @pytest.fixture
