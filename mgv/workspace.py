@@ -26,20 +26,21 @@ from mgv.config import Params, load_params
 from mgv.errors import BusyError, MgvError, WorkspaceError
 
 _GITIGNORE = """\
-/data/*
+/data/?*
 !/data/*.dvc
 !/data/.gitignore
 !/data/prepare/
-/data/prepare/*
+/data/prepare/?*
 !/data/prepare/report.json
-/models/*
+/models/?*
 !/models/published/
-/models/published/*
+/models/published/?*
 !/models/published/*.dvc
 !/models/published/.gitignore
 !/models/published/champion.json
 /results/
 """
+# `?*`, not `*`: DVC (through dulwich) takes `/data/*` to ignore `data/` itself, and would miss the .dvc files in it
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -240,6 +240,25 @@ def test_dvc_brings_a_version_back(workspace: Workspace):
     registry.verify(workspace.published_dir / "v1")
 
 
+def test_a_clone_that_pulls_and_materialises_answers_as_the_original(workspace: Workspace, tmp_path: Path):
+    """Raw videos and versions go through DVC, the champion through git; the library is made again, equal."""
+    versioning._dvc(["remote", "add", "--default", "shelf", str(tmp_path / "shelf")], workspace.root)
+    commit_all(workspace, "v1 is live")
+    versioning._dvc(["push"], workspace.root)
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", str(workspace.root), str(clone)], check=True)
+    versioning._dvc(["pull", "data/videos.dvc", "models/published/v1.dvc"], clone)
+    theirs = find_workspace(clone)
+    with pytest.raises(WorkspaceError, match="mgv materialize"):
+        live(theirs)
+    add_video(theirs, "b.mp4", 50)
+    remove(theirs, ["b.mp4"])
+    materialize(theirs)
+    assert live(theirs).manifest.tag != live(workspace).manifest.tag
+    assert live(theirs).manifest.digest == live(workspace).manifest.digest
+    assert find_model(theirs, "champion") == clone / "models/published/v1"
+
+
 def test_publishing_the_same_again_gives_the_same_version(
     workspace: Workspace, model_folder: Path, tmp_path: Path
 ):
@@ -453,13 +472,21 @@ def test_a_kill_at_any_point_leaves_whole_versions_and_a_whole_history(
     counts, said = killer.communicate(timeout=200)
     assert killer.returncode == 0, said
     num_entries, num_versions = map(int, counts.split())
-    assert num_entries > 20
+    assert num_entries > 3
     assert num_versions > 1
     (model / "note.txt").write_text("after the kills")
     last = publish(workspace, model)
     assert promote(workspace).version == last.version == f"v{num_versions + 1}"
     assert not (workspace.published_dir / ".partial").exists()
     assert (workspace.published_dir / f"{last.version}.dvc").is_file()
+
+
+def test_dvc_works_again_after_a_kill_that_cut_its_lock_short(
+    workspace: Workspace, model_folder: Path, tmp_path: Path
+):
+    (workspace.root / ".dvc/tmp/rwlock").write_text("")
+    version = publish(workspace, another(model_folder, tmp_path / "m2")).version
+    assert (workspace.published_dir / f"{version}.dvc").is_file()
 
 
 # the command line
