@@ -1,0 +1,6 @@
+"""python -m mgv.cli"""
+
+from mgv.cli import main
+
+if __name__ == "__main__":
+    main()

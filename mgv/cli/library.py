@@ -1,0 +1,273 @@
+"""The library: init, ingest, remove, materialize, videos, search, ask, search-and-ask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mgv.cli.app import app
+from mgv.cli.console import (
+    HERE,
+    Json,
+    LibraryDir,
+    bars,
+    counted,
+    length,
+    open_library,
+    open_workspace,
+    plain,
+    printable,
+    short,
+    show,
+    span,
+    spinner,
+    step_lines,
+)
+from mgv.errors import UsageError
+
+if TYPE_CHECKING:
+    from mgv.library.ingest import IngestResult
+    from mgv.library.materialize import Report
+    from mgv.records import Answer, Moment
+
+
+@app.command()
+def init(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")],
+    as_json: Json = False,
+) -> None:
+    """Make a workspace: a git and DVC repository with params.yaml and dvc.yaml."""
+    from mgv.workspace import init_workspace
+
+    workspace = init_workspace(directory)
+    show(
+        as_json,
+        {"workspace": str(workspace.root)},
+        f"workspace {workspace.root}\nnext: cd {directory} && mgv ingest FILES_OR_FOLDERS && mgv materialize",
+    )
+
+
+@app.command()
+def ingest(
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Video files, or folders of them.")],
+    library: LibraryDir = HERE,
+    as_json: Json = False,
+) -> None:
+    """Take videos in, each once by content, and version them with DVC."""
+    from mgv.library import ingest as library_ingest
+
+    if not all(paths):
+        raise UsageError("an empty path; say `.` to take in the folder you are in")
+    workspace = open_workspace(library)
+    with step_lines("ingest") as step:
+        results = library_ingest.ingest(
+            workspace, map(Path, paths), lambda result: step(_ingest_line(result))
+        )
+    rejected = [result for result in results if result.outcome == "rejected"]
+    counts = counted([result.outcome for result in results])
+    show(as_json, {"files": [asdict(result) for result in results]}, f"{counts}\nnext: mgv materialize")
+    if rejected and len(rejected) == len(results):
+        raise typer.Exit(4)
+
+
+def _ingest_line(result: IngestResult) -> str:
+    name = result.name or result.source
+    return f"{result.outcome:9}  {printable(name)}" + (
+        f"  ({printable(result.reason)})" if result.reason else ""
+    )
+
+
+@app.command()
+def remove(
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME...", help="File names as `mgv videos` lists them.")
+    ],
+    library: LibraryDir = HERE,
+    as_json: Json = False,
+) -> None:
+    """Take videos out of the library; DVC keeps the versions that had them."""
+    from mgv.library import ingest as library_ingest
+
+    removed = library_ingest.remove(open_workspace(library), names)
+    show(
+        as_json, {"removed": removed}, f"removed {', '.join(map(printable, removed))}\nnext: mgv materialize"
+    )
+
+
+@app.command()
+def materialize(
+    library: LibraryDir = HERE,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Compute everything anew.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Bring frame embeddings and subtitle segments up to date: only what changed is computed."""
+    from mgv.library.materialize import materialize as run
+
+    workspace = open_workspace(library)
+    with bars() as bar:
+        bar.stage("materialize")
+        report = run(workspace, rebuild=rebuild, on_plan=bar.plan, on_step=bar.step)
+    show(as_json, _report_json(report), _report_text(report))
+
+
+def _report_json(report: Report) -> dict[str, Any]:
+    manifest = report.manifest
+    return {
+        "computed": list(report.computed),
+        "renamed": list(report.renamed),
+        "removed": list(report.removed),
+        "failed": manifest.failed,
+        "videos": len(manifest.items) - len(manifest.failed),
+        "frames": manifest.num_frames,
+        "segments": manifest.num_segments,
+        "duration_s": manifest.duration_s,
+        "digest": manifest.digest,
+        "tag": manifest.tag,
+    }
+
+
+def _report_text(report: Report) -> str:
+    manifest = report.manifest
+    lines = [f"{what} {printable(name)}" for what in ("renamed", "removed") for name in getattr(report, what)]
+    lines += [f"failed {printable(name)}: {printable(why)}" for name, why in manifest.failed.items()]
+    changed = f"{len(report.computed)} computed" if report.computed else "nothing to compute"
+    lines.append(
+        f"{changed}; the library holds {len(manifest.items) - len(manifest.failed)} videos "
+        f"({length(manifest.duration_s)}), {manifest.num_frames} frames, {manifest.num_segments} segments"
+    )
+    return "\n".join(lines)
+
+
+@app.command()
+def videos(library: LibraryDir = HERE, as_json: Json = False) -> None:
+    """List the library's videos."""
+    opened = open_library(library)
+    rows = [asdict(video) for video in opened.videos()]
+    lines = [
+        f"{length(video.duration_s):>8}  {video.width}x{video.height}  {video.video_codec}"
+        f"{'+' + video.audio_codec if video.audio_codec else ''}  {printable(video.name)}"
+        for video in opened.videos()
+    ]
+    lines += [
+        f"{'failed':>8}  {printable(name)}: {printable(why)}" for name, why in opened.manifest.failed.items()
+    ]
+    show(as_json, {"videos": rows, "failed": opened.manifest.failed}, "\n".join(lines) or "no videos yet")
+
+
+Limit = Annotated[int | None, typer.Option("--limit", "-n", metavar="N", help="How many moments at most.")]
+
+
+In = Annotated[
+    list[str] | None, typer.Option("--in", metavar="VIDEO", help="Only in this video (repeat for several).")
+]
+
+
+AnswererName = Annotated[
+    str | None, typer.Option("--answerer", metavar="NAME", help="Instead of params.yaml's; see `mgv parts`.")
+]
+
+
+Pretrained = Annotated[
+    str | None,
+    typer.Option("--pretrained", metavar="WEIGHTS", help="The answerer's: a folder, hub id or model name."),
+]
+
+
+@app.command()
+def search(
+    query: Annotated[str, typer.Argument(help='What to look for, for example "a white parrot".')],
+    library: LibraryDir = HERE,
+    limit: Limit = None,
+    videos: In = None,
+    as_json: Json = False,
+) -> None:
+    """Find moments: by what is seen, what is meant and the words said."""
+    with spinner("searching"):
+        moments = open_library(library).search(query, limit=limit, videos=videos)
+    show(as_json, {"query": query, "moments": _moments_json(moments)}, _moments_text(moments))
+
+
+@app.command()
+def ask(
+    video: Annotated[str, typer.Argument(help="A video of the library, by file name.")],
+    question: Annotated[str, typer.Argument(help="The question.")],
+    library: LibraryDir = HERE,
+    answerer: AnswererName = None,
+    pretrained: Pretrained = None,
+    as_json: Json = False,
+) -> None:
+    """Ask one video."""
+    _answer(library, question, [video], answerer, pretrained, as_json)
+
+
+@app.command("search-and-ask")
+def search_and_ask(
+    question: Annotated[
+        str, typer.Argument(help='A question, or a scene: "scene where the rocket lifts off".')
+    ],
+    library: LibraryDir = HERE,
+    videos: In = None,
+    answerer: AnswererName = None,
+    pretrained: Pretrained = None,
+    as_json: Json = False,
+) -> None:
+    """Ask the whole library: an answer with the moments it rests on."""
+    _answer(library, question, videos, answerer, pretrained, as_json)
+
+
+def _answer(
+    library: Path,
+    question: str,
+    videos: list[str] | None,
+    answerer: str | None,
+    pretrained: str | None,
+    as_json: bool,
+) -> None:
+    with spinner("reading"):
+        opened = open_library(library)
+        if answerer or pretrained:
+            opened.use_answerer(answerer, pretrained)
+        answer = opened.ask(question, videos=videos)
+    show(as_json, _answer_json(answer), _answer_text(answer))
+
+
+def _moments_json(moments: Sequence[Moment]) -> list[dict[str, Any]]:
+    return [plain(asdict(moment)) for moment in moments]
+
+
+def _moments_text(moments: Sequence[Moment]) -> str:
+    if not moments:
+        return "nothing relevant found"
+    return "\n".join(
+        f"{number}  {printable(moment.video)}  {span(moment)}  {moment.score:.2f}  {'+'.join(moment.channels)}"
+        + _detail(moment)
+        for number, moment in enumerate(moments, start=1)
+    )
+
+
+def _detail(moment: Moment) -> str:
+    said = f"\n   “{short(moment.text)}”" if moment.text else ""
+    seen = f"\n   sees: {', '.join(moment.labels)}" if moment.labels and "frames" in moment.channels else ""
+    return said + seen
+
+
+def _answer_json(answer: Answer) -> dict[str, Any]:
+    return {
+        "query": answer.question,
+        "answer": answer.text,
+        "citations": [plain(asdict(citation)) for citation in answer.citations],
+        "moments": _moments_json(answer.moments),
+    }
+
+
+def _answer_text(answer: Answer) -> str:
+    if answer.text is None:
+        return "nothing in the library answers that"
+    cited = [
+        f"[{citation.number}] {printable(citation.video)}  {span(citation)}" for citation in answer.citations
+    ]
+    return "\n".join([answer.text, "", *cited])

@@ -1,0 +1,49 @@
+"""The machine: parts, doctor, setup."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import typer
+
+from mgv.cli.app import app
+from mgv.cli.console import HERE, Json, LibraryDir, plain, show, step_lines
+
+
+@app.command()
+def parts(as_json: Json = False) -> None:
+    """List the parts that params.yaml can name."""
+    from mgv.answer import ANSWERERS
+    from mgv.encoders.parts import FAMILIES
+    from mgv.evaluate.judges import JUDGES
+
+    named = {family: sorted(names) for family, names in FAMILIES.items()}
+    named |= {"answerer": sorted(ANSWERERS), "judge": sorted(JUDGES)}
+    show(as_json, named, "\n".join(f"{family:15}  {'  '.join(names)}" for family, names in named.items()))
+
+
+@app.command()
+def doctor(library: LibraryDir = HERE, as_json: Json = False) -> None:
+    """Say what is installed, which weights are at hand, which device, and what to do about what is missing."""
+    from mgv.doctor import examine
+
+    checks = examine(library)
+    lines = [
+        f"{'ok' if check.ok else check.level:8}  {check.name:18}  {check.found}"
+        + ("" if check.ok else f"\n{'':30}→ {check.advice}")
+        for check in checks
+    ]
+    show(as_json, {"checks": [asdict(check) for check in checks]}, "\n".join(lines))
+    if any(check.level == "missing" and not check.ok for check in checks):
+        raise typer.Exit(6)
+
+
+@app.command()
+def setup(as_json: Json = False) -> None:
+    """Convert the starter weights once, so that no other command has to."""
+    from mgv.starter import prepare_starter, starter_status
+
+    with step_lines("setup") as step:
+        prepare_starter(lambda part: step(f"{part.word:9} {part.what}"))
+    status = [asdict(part) for part in starter_status()]
+    show(as_json, {"starter": plain(status)}, "starter weights are ready")
