@@ -248,7 +248,8 @@ def read_clip(item: Item, processor: Processor, use_subtitles: bool) -> Clip:
 
     if len(item.videos) != 1:
         raise UsageError(
-            f"the question is about {len(item.videos)} clips and a model reads one: evaluate.system: library"
+            f"the question is about {len(item.videos)} clips and a model reads one; "
+            "ask the library: evaluate.library_questions"
         )
     place = Path(item.videos[0])
     if place.is_dir():

@@ -133,7 +133,9 @@ def didemo_ranking(ranked: Sequence[Span]) -> list[Chunks]:
         best = max(free, key=row.__getitem__)
         if row[best] > 0:
             places.append(best)
-    rest = sorted(set(range(len(DIDEMO_SEGMENTS))) - set(places), key=lambda place: (-shares[0][place], place))
+    rest = sorted(
+        set(range(len(DIDEMO_SEGMENTS))) - set(places), key=lambda place: (-shares[0][place], place)
+    )
     return [DIDEMO_SEGMENTS[place] for place in (*places, *rest)]
 
 
