@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import SequenceMatcher
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from mgv.errors import MgvError
 from mgv.evaluate.metrics import calibration_bins, spoken_words
@@ -49,6 +50,9 @@ CONTROL_COLUMNS = (
     "recall_at_1", "mrr", "moment_recall_at_1_iou_0_3", "moment_recall_at_1_iou_0_5", "iou",
     "didemo_rank_at_1", "didemo_rank_at_5", "clip_recall_at_1", "nothing_found",
 )  # fmt: skip
+SPELT = {
+    "didemo": "DiDeMo", "iou": "IoU", "map": "mAP", "mrr": "MRR", "ndcg": "nDCG", "f1": "F1", "auroc": "AUROC",
+}  # fmt: skip
 NOT_SHARES = frozenset({"score", "correctness", "detail", "context", "temporal", "consistency"})
 """Scores of 0 to 5; all others are 0 to 1 and shown in per cent."""
 
@@ -68,9 +72,14 @@ td.n { white-space: nowrap; } small { color: var(--soft); font-weight: 400; }
 tr.ours td { font-weight: 600; background: var(--pale); } svg { display: block; }
 .items { display: grid; grid-template-columns: repeat(auto-fill, minmax(19rem, 1fr)); gap: 1rem; }
 .item { border: 1px solid var(--line); border-radius: 6px; overflow: hidden; }
-.item img { display: block; width: 100%; height: 9rem; object-fit: cover; background: #000; }
+.item img { display: block; width: 100%; height: 9rem; object-fit: contain; background: #10151c; }
 .item div { padding: .6rem .8rem; overflow-wrap: anywhere; } .item p { margin: .15rem 0; }
-code { font-size: .85em; } .wide { overflow-x: auto; }
+tr.part th { padding-top: 1rem; color: var(--ink); font-size: 1rem; } td:last-child, th:last-child { padding-right: 0; }
+.n + :not(.n) { padding-left: .6rem; }
+.pictures { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 1rem 0 0; }
+figcaption { padding-left: 24px; color: var(--soft); } code { font-size: .85em; overflow-wrap: anywhere; }
+.wide { overflow-x: auto; }
+@media (max-width: 44rem) { .bar { display: none; } body { padding: 1rem .8rem 3rem; } }
 """
 
 
@@ -100,65 +109,57 @@ def render(run: Run, look: Look = lambda place: None) -> str:
 
 
 def _title(run: Run) -> str:
-    names = [run.facts[key]["name"] for key in SETS if key in run.facts]
-    return f"Evaluation: {', '.join(dict.fromkeys(names))}"
+    parts = [part for key, part in zip(SETS, PARTS.values(), strict=True) if key in run.facts]
+    return f"Evaluation: {', '.join(part[0].lower() + part[1:] for part in parts)}"
 
 
 def _head(run: Run) -> str:
     facts, said = run.facts, []
     library = f"library {facts.get('library', '')[:12]}"
     if "questions" in facts:
-        said.append(
-            f"{facts['questions']['count']} questions answered by model {facts['model']['model'][:12]}."
-        )
+        model = facts["model"]["model"][:12]
+        said.append(f"{_asked(facts['questions'], 'questions')} answered by model {model}.")
     if "library_questions" in facts:
         said.append(
-            f"{facts['library_questions']['count']} questions answered by {library} (search and ask)."
+            f"{_asked(facts['library_questions'], 'questions')} answered by {library} (search and ask)."
         )
     if "judge" in facts:
         judge = facts["judge"]
         named = " ".join(str(judge[key]) for key in ("judge", "model") if key in judge)
         said.append(f"Open answers judged by {named}, version {judge['version']}.")
     if "queries" in facts:
-        said.append(f"{facts['queries']['count']} queries searched in {library}.")
+        said.append(f"{_asked(facts['queries'], 'queries')} searched in {library}.")
     if "transcripts" in facts:
-        said.append(
-            f"{facts['transcripts']['count']} videos of {library} held against their reference subtitles."
-        )
+        said.append(f"{_asked(facts['transcripts'], 'references')} held against what {library} heard.")
     said.append(f"Made {facts['made']} in {facts['time_s']:.0f} s by mgv {facts['mgv']}.")
     lines = "".join(f'<p class="soft">{escape(line)}</p>' for line in said)
     return f"<h1>{escape(_title(run))}</h1>{lines}"
 
 
+def _asked(asked: Mapping[str, Any], what: str) -> str:
+    return f"{asked['count']} {what} of {asked['name']}"
+
+
 def _scores(run: Run) -> str:
-    tables = []
+    rows: list[Sequence[str]] = []
     for prefix, names in HEADLINES.items():
         shown = [
             (name, run.figures[f"{prefix}.{name}"]) for name in names if f"{prefix}.{name}" in run.figures
         ]
-        rows = [
+        rows += [[PARTS[prefix]]] if shown else []
+        rows += [
             [escape(_words(name)), *_cells(name, figure), str(figure.count),
              _bar(figure, 5.0 if _is_score(name) else 1.0)]
             for name, figure in shown
         ]  # fmt: skip
-        if rows:
-            head = (PARTS[prefix], "*value", "*95 % interval", "*items", "")
-            tables.append(_table(head, rows))
     note = "Intervals by bootstrap over videos: how far the score would move with other videos of the kind."
-    return f'<h2>Scores</h2><p class="soft">{note}</p>{"".join(tables)}'
-
-
-def _name(metric: str) -> str:
-    """A metric's name in words, and what it is about, escaped."""
-    prefix, *_, name = metric.split(".")
-    return escape(f"{PARTS[prefix]}: {_words(name)}")
+    head = ("", "*value", "*95 % interval", "*items", "")
+    return f'<h2>Scores</h2><p class="soft">{note}</p>{_table(head, rows)}'
 
 
 def _words(name: str) -> str:
-    name = (
-        name.replace("_iou_0_", " IoU 0.").replace("coverage_0_", "coverage 0.").replace("didemo", "DiDeMo")
-    )
-    return name.replace("_", " ").replace("iou", "IoU")
+    name = name.replace("_iou_0_", "_iou_0.").replace("coverage_0_", "coverage_0.")
+    return " ".join(SPELT.get(word, word) for word in name.split("_"))
 
 
 def _is_score(metric: str) -> bool:
@@ -187,7 +188,8 @@ def _bar(figure: Figure, full: float) -> str:
         width * max(0.0, min(1.0, each / full)) for each in (figure.value, figure.low, figure.high)
     )
     return (
-        f'<svg width="{width}" height="16" role="img"><rect width="{width}" height="10" y="3" fill="#eef1f5"/>'
+        f'<svg class="bar" width="{width}" height="16" role="img">'
+        f'<rect width="{width}" height="10" y="3" fill="#eef1f5"/>'
         f'<rect width="{value:.1f}" height="10" y="3" fill="#2f6fb3"/>'
         f'<path d="M{low:.1f} 8H{high:.1f}M{low:.1f} 4V12M{high:.1f} 4V12" stroke="#1c2430" fill="none"/></svg>'
     )
@@ -210,7 +212,7 @@ def _controls(run: Run) -> str:
         "The same queries with parts of the search left out, and with a list that does not read the query. What all "
         "channels gain over the best control is what joining them is worth; a gain within its interval may be chance."
     )
-    table = f'<div class="wide">{_table(head, rows, marked=0)}</div>'
+    table = _table(head, rows, marked=0)
     return f'<h2>Search and its controls</h2><p class="soft">{note}</p>{table}'
 
 
@@ -228,7 +230,7 @@ def _transcripts(run: Run) -> str:
     head = ("video", "*error rate", "*words", "said → heard")
     return (
         f'<h2>Speech recognition</h2><p class="soft">{escape(note + run.facts["transcripts"]["normalised"])}.</p>'
-        f'<div class="wide">{_table(head, rows)}</div>'
+        f"{_table(head, rows)}"
     )
 
 
@@ -259,30 +261,31 @@ def _published(run: Run, key: str, prefix: str) -> str:
     said = "".join(f"<li>{escape(line)}</li>" for line in differences(run.facts, key))
     head = ("system", *(f"*{_words(n)}" for n in names), "as published")
     title = f"Published figures: {escape(run.facts[key]['format'])}"
-    shown = f'<div class="wide">{_table(head, rows, marked=0)}</div>'
-    return f"<h2>{title}</h2>{shown}<p>What differs:</p><ul>{said}</ul>"
+    return f"<h2>{title}</h2>{_table(head, rows, marked=0)}<p>What differs:</p><ul>{said}</ul>"
 
 
 def _kinds(run: Run) -> str:
     shown = ("accuracy", "score", "recall_at_1", "moment_recall_at_1_iou_0_5", "nothing_found")
-    rows: dict[str, list[list[str]]] = {prefix: [] for prefix in PARTS}
+    found: dict[str, list[list[str]]] = {prefix: [] for prefix in PARTS}
     for metric, figure in run.figures.items():
         prefix, *middle, name = metric.split(".")
         if middle[:1] == ["kind"] and name in shown:
             kind = escape(middle[1].replace("_", " "))
-            rows[prefix].append([kind, escape(_words(name)), *_cells(name, figure), str(figure.count)])
-    tables = [
-        _table((f"{PARTS[prefix]}, by kind", "score", "*value", "*95 % interval", "*items"), own)
-        for prefix, own in rows.items()
-        if own
-    ]
-    return f"<h2>By kind</h2>{''.join(tables)}" if tables else ""
+            found[prefix].append([kind, escape(_words(name)), *_cells(name, figure), str(figure.count)])
+    rows = [row for prefix, own in found.items() if own for row in ([PARTS[prefix]], *own)]
+    head = ("kind", "score", "*value", "*95 % interval", "*items")
+    return f"<h2>By kind</h2>{_table(head, rows)}" if rows else ""
 
 
 def _confidence(run: Run) -> str:
     told = ("auroc", "calibration_error", "accuracy_at_coverage")
-    names = [name for name in run.metrics if name.rpartition(".")[2].startswith(told)]
-    rows = [[_name(name), f"{run.metrics[name]:.3f}"] for name in names]
+    rows: list[Sequence[str]] = []
+    for prefix, part in PARTS.items():
+        names = [name for name in run.metrics if name.startswith(tuple(f"{prefix}.{each}" for each in told))]
+        rows += [[part]] if names else []
+        rows += [
+            [escape(_words(name.removeprefix(f"{prefix}."))), f"{run.metrics[name]:.3f}"] for name in names
+        ]
     if not rows:
         return ""
     pictures = "".join(
@@ -419,11 +422,14 @@ def _facts(run: Run) -> str:
         for name, value in (values if isinstance(values, dict) else {"": values}).items()
         if name != "missing"
     ]
-    return f'<h2>What was run</h2><div class="wide">{_table(("", ""), rows)}</div>'
+    return f"<h2>What was run</h2>{_table(('', ''), rows)}"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, marked: int | None = None) -> str:
-    """A table of HTML cells; columns whose head begins with * are numbers, the row `marked` stands out."""
+    """A table of HTML cells; columns whose head begins with * are numbers, the row `marked` stands out.
+
+    A row of one cell, a plain text, is the heading of those below it.
+    """
     ours = ' class="ours"'
     numeric = [name.startswith("*") for name in head]
     style = [' class="n"' if number else "" for number in numeric]
@@ -431,12 +437,14 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, marked: int | 
         f"<th{s}>{escape(name.removeprefix('*'))}</th>" for name, s in zip(head, style, strict=True)
     )
     body = "".join(
-        f"<tr{ours if place == marked else ''}>"
+        f'<tr class="part"><th colspan="{len(head)}">{escape(row[0])}</th></tr>'
+        if len(row) == 1
+        else f"<tr{ours if place == marked else ''}>"
         + "".join(f"<td{s}>{cell}</td>" for cell, s in zip(row, style, strict=True))
         + "</tr>"
         for place, row in enumerate(rows)
     )
-    return f"<table><tr>{top}</tr>{body}</table>"
+    return f'<div class="wide"><table><tr>{top}</tr>{body}</table></div>'
 
 
 def looker(videos_dir: Path) -> Look:
