@@ -9,12 +9,13 @@ transcripts
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock
 
 from mgv.data import scenes
-from mgv.data.samples import sample_to_json
+from mgv.data.samples import write_samples
 from mgv.errors import MgvError
 from mgv.starter import cache_dir
 
@@ -26,10 +27,10 @@ NUM_VIDEOS = 400
 def starter_set(key: str) -> Path:
     """The file (for transcripts: the folder) behind `starter`; key: the set's name in params.yaml."""
     names = {"library_questions": "questions.jsonl", "queries": "queries.jsonl", "transcripts": "transcripts"}
-    return test_scenes() if key == "questions" else DEMO / names[key]
+    return scene_questions() if key == "questions" else DEMO / names[key]
 
 
-def test_scenes() -> Path:
+def scene_questions() -> Path:
     """The frozen test scenes as a sample file, their videos beside it; made once into the cache, a few seconds."""
     version = hashlib.sha256(Path(scenes.__file__).read_bytes()).hexdigest()[:12]
     folder = cache_dir() / "scenes" / f"{version}-{NUM_VIDEOS}"
@@ -46,14 +47,7 @@ def test_scenes() -> Path:
 
 
 def _make(folder: Path, target: Path) -> None:
-    from dataclasses import replace
-
     made = scenes.make_scenes(folder, num_videos=NUM_VIDEOS, seed=0, splits=("test",))
-    samples = [sample for stage, _, sample in made if stage == "instruct"]
-    lines = [
-        sample_to_json(replace(each, media=Path(each.media).relative_to(folder).as_posix()))
-        for each in samples
-    ]
-    beside = target.with_suffix(".partial")
-    beside.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    beside.replace(target)
+    asked = (sample for stage, _, sample in made if stage == "instruct")
+    relative = (replace(each, media=Path(each.media).relative_to(folder).as_posix()) for each in asked)
+    write_samples(target, relative)
