@@ -209,7 +209,7 @@ def evaluate(
     asked; else only what is named here. `starter` in place of a file is the set that comes with mgv.
     """
     from mgv.evaluate.ledger import parse_shard
-    from mgv.evaluate.run import QUESTION_SETS, Progress, write_results
+    from mgv.evaluate.run import QUESTION_SETS, Progress, open_questions, write_results
     from mgv.evaluate.run import ask as ask_questions
     from mgv.evaluate.run import evaluate as run_evaluation
 
@@ -236,12 +236,12 @@ def evaluate(
         if shard is not None:
             part = parse_shard(shard)
             asked = [
-                ask_questions(
-                    workspace, params, folder, key, shard=part, retry_failed=retry_failed, progress=progress
-                )
+                open_questions(workspace, params, folder, key)
                 for key in QUESTION_SETS
-                if getattr(params, key) is not None
+                if getattr(params, key)
             ]
+            for each in asked:
+                ask_questions(each, shard=part, retry_failed=retry_failed, progress=progress)
             done = {
                 "answered": sum(len(each.answers.rows) for each in asked),
                 "questions": sum(len(each.questions.items) for each in asked),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mgv.config import EvaluateParams
 from mgv.errors import ConfigError, WorkspaceError
 from mgv.evaluate.answering import LibrarySystem, ModelSystem, OnPlan, OnStep, System, answer_items, given_of
-from mgv.evaluate.judges import Task, costs, judge_tasks, load_judge
+from mgv.evaluate.judges import Judge, Task, costs, judge_tasks, load_judge
 from mgv.evaluate.ledger import Json, Ledger, Shard, facts_digest
 from mgv.evaluate.queries import queries_digest, read_queries
 from mgv.evaluate.questions import Item, Questions, items_digest, read_questions
@@ -54,12 +54,15 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A question set, who was asked, and what was answered so far."""
+    """A question set, who is asked, and what was answered so far."""
 
+    task: str
+    """Of its rows."""
     questions: Questions
     name: str
     """Of its file."""
     format: str
+    system: System
     answers: Ledger
     folder: Path
     """Of the answers: one for each system and set, so that no two runs are ever mixed."""
@@ -79,8 +82,8 @@ def evaluate(
 ) -> Run:
     """Evaluate what params say; answers and verdicts are kept under `output`, and a run that was stopped goes on.
 
-    Raises ConfigError when there is nothing to evaluate, or a part is unknown; WorkspaceError when a file or the
-    library is missing.
+    What is quick comes first, a model's answers last. Raises ConfigError when there is nothing to evaluate, or a part
+    is unknown; WorkspaceError when a file or the library is missing, before anything is asked.
     """
     if not any(getattr(params, key) for key in SETS):
         raise ConfigError(
@@ -94,40 +97,42 @@ def evaluate(
         "limit": params.limit,
         "num_bootstrap": params.num_bootstrap,
     }
-    library = open_library(workspace) if any(getattr(params, key) for key in SETS[1:]) else None
-    if library is not None:
+    library = None
+    if any(getattr(params, key) for key in SETS[1:]):
+        library = open_library(workspace)
         facts["library"] = library.manifest.digest
+    opened = {
+        key: open_questions(workspace, params, output, key, library)
+        for key in QUESTION_SETS
+        if getattr(params, key)
+    }
+    if opened:
+        items = [item for asked in opened.values() for item in asked.questions.items]
+        judge = load_judge(params.judge, {protocol for item in items for protocol in item.protocols})
+        facts["judge"] = judge.facts()
     rows: list[Scored] = []
-    judged: list[Json] = []
-    for key, task in QUESTION_SETS.items():
-        if getattr(params, key) is not None:
-            asked = ask(
-                workspace, params, output, key, library=library, retry_failed=retry_failed, progress=progress
-            )
-            verdicts, facts["judge"] = judge(params, asked, retry_failed=retry_failed, progress=progress)
-            rows += [
-                score_item(item, given_of(asked.answers.rows[(item.item_id,)]), _of(verdicts, item), task)
-                for item in asked.questions.items
-            ]
-            judged += verdicts.rows.values()
-            facts["model" if task == "question" else "ask"] = asked.answers.facts
-            facts[key] = _set_facts(
-                asked.name,
-                asked.format,
-                asked.questions.digest,
-                len(asked.questions.items),
-                asked.questions.missing,
-            )
-    if "judge" in facts:
-        facts["judging"] = costs(judged)
-    if params.queries is not None:
-        assert library is not None, "opened above"
-        found, facts["queries"] = search(workspace, params, library, progress)
-        rows += found
-    if params.transcripts is not None:
+    if params.transcripts:
         assert library is not None, "opened above"
         heard, facts["transcripts"] = transcribed(workspace, params, library, progress)
         rows += heard
+    if params.queries:
+        assert library is not None, "opened above"
+        found, facts["queries"] = search(workspace, params, library, progress)
+        rows += found
+    costly: list[Json] = []
+    for key, asked in reversed(opened.items()):
+        ask(asked, retry_failed=retry_failed, progress=progress)
+        verdicts = judged(asked, judge, retry_failed=retry_failed, progress=progress)
+        rows += [
+            score_item(item, given_of(asked.answers.rows[(item.item_id,)]), _of(verdicts, item), asked.task)
+            for item in asked.questions.items
+        ]
+        costly += verdicts.rows.values()
+        facts["model" if key == "questions" else "ask"] = asked.answers.facts
+        count, missing = len(asked.questions.items), asked.questions.missing
+        facts[key] = _set_facts(asked.name, asked.format, asked.questions.digest, count, missing)
+    if opened:
+        facts["judging"] = costs(costly)
     facts["time_s"] = round(time.perf_counter() - started, 1)
     return summed_up(facts, rows, params)
 
@@ -136,18 +141,10 @@ def _set_facts(name: str, format: str, digest: str, count: int, missing: dict[st
     return {"name": name, "format": format, "digest": digest, "count": count, "missing": missing}
 
 
-def ask(
-    workspace: Workspace,
-    params: EvaluateParams,
-    output: Path,
-    key: str = "questions",
-    *,
-    library: Library | None = None,
-    shard: Shard = Shard(),  # noqa: B008
-    retry_failed: bool = False,
-    progress: Progress = Progress(),
+def open_questions(
+    workspace: Workspace, params: EvaluateParams, output: Path, key: str, library: Library | None = None
 ) -> Asked:
-    """Answer one of QUESTION_SETS, or a shard of it; what was answered before is not asked again."""
+    """One of QUESTION_SETS, who is asked, and what was answered before. Raises what `evaluate` does."""
     questions, name, format = load_questions(workspace, params, key)
     system: System
     if key == "library_questions":
@@ -158,18 +155,35 @@ def ask(
         system = ModelSystem(model_folder(params.model, workspace.root), params)
     facts = system.facts() | {"items": questions.digest}
     folder = output / "answers" / facts_digest(facts)[:12]
-    answers = Ledger(folder, "answers", facts, key=("item_id",))
-    progress.stage("answer" if key == "questions" else "ask")
+    return Asked(
+        task=QUESTION_SETS[key],
+        questions=questions,
+        name=name,
+        format=format,
+        system=system,
+        answers=Ledger(folder, "answers", facts, key=("item_id",)),
+        folder=folder,
+    )
+
+
+def ask(
+    asked: Asked,
+    *,
+    shard: Shard = Shard(),  # noqa: B008
+    retry_failed: bool = False,
+    progress: Progress = Progress(),
+) -> None:
+    """Answer a set, or a shard of it; what was answered before is not asked again."""
+    progress.stage("answer" if asked.task == "question" else "ask")
     answer_items(
-        questions.items,
-        system,
-        answers,
+        asked.questions.items,
+        asked.system,
+        asked.answers,
         shard=shard,
         retry_failed=retry_failed,
         on_plan=progress.plan,
         on_step=progress.step,
     )
-    return Asked(questions=questions, name=name, format=format, answers=answers, folder=folder)
 
 
 def load_questions(workspace: Workspace, params: EvaluateParams, key: str) -> tuple[Questions, str, str]:
@@ -211,11 +225,8 @@ def sampled(items: Sequence[T], params: EvaluateParams, key: Callable[[T], str])
     return sorted(random.Random(params.seed).sample(ordered, params.limit), key=key)
 
 
-def judge(
-    params: EvaluateParams, asked: Asked, *, retry_failed: bool, progress: Progress
-) -> tuple[Ledger, Json]:
-    """Verdicts on the open questions that were answered, and what the judge is."""
-    judge = load_judge(params.judge, {name for item in asked.questions.items for name in item.protocols})
+def judged(asked: Asked, judge: Judge, *, retry_failed: bool, progress: Progress) -> Ledger:
+    """Verdicts on the open questions that were answered."""
     facts = judge.facts() | {"answers": facts_digest(asked.answers.facts)}
     verdicts = Ledger(
         asked.folder, f"verdicts-{facts_digest(facts)[:12]}", facts, key=("item_id", "protocol")
@@ -227,7 +238,7 @@ def judge(
     judge_tasks(
         tasks, judge, verdicts, retry_failed=retry_failed, on_plan=progress.plan, on_step=progress.step
     )
-    return verdicts, judge.facts()
+    return verdicts
 
 
 def _tasks(item: Item, row: Json) -> list[Task]:

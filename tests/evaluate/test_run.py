@@ -23,7 +23,7 @@ from mgv.evaluate.ledger import Shard
 from mgv.evaluate.questions import Item
 from mgv.evaluate.report import render, worst
 from mgv.evaluate.results import Run, plots, read_run, write_run
-from mgv.evaluate.run import ask, evaluate, sampled, summed_up, write_results
+from mgv.evaluate.run import ask, evaluate, open_questions, sampled, summed_up, write_results
 from mgv.evaluate.scores import Scored, score_item
 from mgv.evaluate.spans import Span
 from mgv.workspace import Workspace
@@ -331,7 +331,10 @@ def test_a_second_run_answers_nothing_anew_and_shards_join(
     assert evaluate(workspace, asked, tmp_path / "whole").metrics == whole.metrics
     assert answers.read_bytes() == before
     for number in (1, 2):
-        ask(workspace, asked, tmp_path / "shards", shard=Shard(number=number, count=2))
+        ask(
+            open_questions(workspace, asked, tmp_path / "shards", "questions"),
+            shard=Shard(number=number, count=2),
+        )
     joined = evaluate(workspace, asked, tmp_path / "shards")
     assert joined.metrics == whole.metrics
     assert joined.rows == whole.rows
