@@ -14,8 +14,9 @@ import math
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any, Protocol
@@ -109,8 +110,8 @@ def judge_tasks(
     waiting = [task for task in tasks if (task.item_id, task.protocol) not in done]
     on_plan(len(waiting))
     silent = 0
-    with ledger.writing(Shard()) as out:
-        for verdict, fault in _verdicts(waiting, judge):
+    with ledger.writing(Shard()) as out, closing(_verdicts(waiting, judge)) as verdicts:
+        for verdict, fault in verdicts:
             silent = silent + 1 if fault else 0
             if silent >= SILENT:
                 raise MgvError(
@@ -120,7 +121,7 @@ def judge_tasks(
             on_step(f"{verdict.item_id} {verdict.protocol}", "done", 1.0)
 
 
-def _verdicts(tasks: Sequence[Task], judge: Judge) -> Iterator[tuple[Verdict, MgvError | None]]:
+def _verdicts(tasks: Sequence[Task], judge: Judge) -> Generator[tuple[Verdict, MgvError | None]]:
     """The verdict on each task, in their order, and what went wrong where the judge could not be asked."""
 
     def judged(task: Task) -> tuple[Verdict, MgvError | None]:

@@ -27,7 +27,7 @@ from mgv.workspace import replacing, write_json
 
 FORMAT = 1
 SETS = ("questions", "library_questions", "queries", "transcripts")
-"""What can be asked: keys of params.yaml and of a run's facts."""
+"""What can be asked: keys of params.yaml and of a run's facts, in the order of TASKS."""
 COVERAGE_STEPS = 20
 
 
