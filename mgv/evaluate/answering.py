@@ -5,7 +5,6 @@ Decoding is greedy, results are kept by item, and an item that fails is recorded
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import re
@@ -28,6 +27,7 @@ from mgv.evaluate.metrics import LETTERS, chosen
 from mgv.evaluate.questions import Item
 from mgv.evaluate.spans import Span
 from mgv.records import Cue
+from mgv.registry import folder_digest
 
 if TYPE_CHECKING:
     from mgv.api import Library
@@ -96,7 +96,7 @@ def answer_items(
     survive either (wrong parameters, missing weights, a held workspace) is raised.
     """
     done = {key[0] for key, row in ledger.rows.items() if not (retry_failed and row["error"])}
-    waiting = [item for item in items if shard.holds(item.item_id) and item.item_id not in done]
+    waiting = [item for item in items if shard.holds(_clip_name(item)) and item.item_id not in done]
     waiting.sort(key=lambda item: (item.videos, item.start_s, item.end_s or math.inf, item.item_id))
     on_plan(len(waiting))
     with ledger.writing(shard) as out:
@@ -113,6 +113,11 @@ def answer_items(
                 given = Given(item_id=item.item_id, answer=None, error=reason)
             out.add(asdict(replace(given, time_s=round(time.perf_counter() - started, 3))))
             on_step(item.item_id, "done", 1.0)
+
+
+def _clip_name(item: Item) -> str:
+    """What items about the same clips have in common, wherever these lie: one process watches a video, and once."""
+    return " ".join(Path(video).name for video in item.videos)
 
 
 def given_of(row: dict[str, Any]) -> Given:
@@ -248,7 +253,8 @@ def read_clip(item: Item, processor: Processor, use_subtitles: bool) -> Clip:
 
     if len(item.videos) != 1:
         raise UsageError(
-            f"the question is about {len(item.videos)} clips and a model reads one: evaluate.system: library"
+            f"the question is about {len(item.videos)} clips and a model reads one; "
+            "ask the library: evaluate.library_questions"
         )
     place = Path(item.videos[0])
     if place.is_dir():
@@ -303,20 +309,6 @@ def _folder_reader(folder: Path) -> tuple[float, float, float, _Read]:
     return 0.0, len(files) / FOLDER_RATE, FOLDER_RATE, read
 
 
-def folder_digest(folder: Path) -> str:
-    """SHA-256 of a folder's files and their names. Raises WeightsError when there is none."""
-    if not folder.is_dir():
-        raise WeightsError(
-            f"{folder}: no such folder; train a model (`mgv train`), or name one by evaluate.model"
-        )
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with path.open("rb") as source:
-            content = hashlib.file_digest(source, "sha256").hexdigest()
-        digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
-    return digest.hexdigest()
-
-
 # a library
 
 
@@ -332,7 +324,7 @@ class LibrarySystem:
         from mgv.model.checkpoint import model_folder
 
         params = self._library.workspace.params
-        answerer = params.ask.answerer
+        answerer = self._library.answerer_params
         own = model_folder(answerer.pretrained) if answerer.name == "video_llm" else None
         return {
             "system": "library",
