@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import configparser
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+import yaml
 
 from mgv.errors import WorkspaceError
 
@@ -67,3 +72,93 @@ def track(root: Path, path: Path) -> None:
             repo.add(str(path))
     except (DvcException, OSError) as error:
         raise WorkspaceError(f"dvc add {path.relative_to(root)} failed in {root}: {error}") from error
+
+
+# what was tracked, then and now: read from DVC's and git's own files, as an answer cannot wait for DVC to be imported
+
+_MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
+
+
+def tracked_version(root: Path, pointer: str) -> str | None:
+    """DVC's hash of what a `.dvc` file (a path in root) stands for: of a folder, of its listing. None: not tracked."""
+    try:
+        return _pointed_at((root / pointer).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _pointed_at(text: str) -> str | None:
+    try:
+        md5 = yaml.safe_load(text)["outs"][0]["md5"]
+    except (yaml.YAMLError, LookupError, TypeError):
+        return None
+    return md5 if isinstance(md5, str) and _MD5.fullmatch(md5) else None
+
+
+def last_commit(root: Path, path: str) -> tuple[str | None, bool]:
+    """git's newest commit, and whether a file is in it as it stands now. (None, False) where there is none."""
+    done = subprocess.run(
+        ["git", "cat-file", "--batch"], cwd=root, input=f"HEAD\nHEAD:./{path}\n".encode(), capture_output=True,
+        check=False,
+    )  # fmt: skip
+    head, _, rest = done.stdout.partition(b"\n")
+    words = head.split()
+    if len(words) != 3:
+        return None, False
+    about, _, content = rest[int(words[2]) + 1 :].partition(b"\n")
+    if not about.endswith(b" " + str(len(content) - 1).encode()):
+        return words[0].decode(), False
+    try:
+        return words[0].decode(), (root / path).read_bytes() == content[:-1]
+    except OSError:
+        return words[0].decode(), False
+
+
+def past_versions(root: Path, pointer: str) -> list[tuple[str, str]]:
+    """Every commit that changed a `.dvc` file, on any branch, newest first, with the hash it stood for."""
+    try:
+        commits = _run(["git", "log", "--all", "--format=%H", "--", pointer], root).split()
+    except WorkspaceError:
+        return []
+    texts = ((commit, _shown(root, commit, pointer)) for commit in commits)
+    found = ((commit, _pointed_at(text)) for commit, text in texts if text is not None)
+    return [(commit, md5) for commit, md5 in found if md5]
+
+
+def _shown(root: Path, commit: str, path: str) -> str | None:
+    try:
+        return _run(["git", "show", f"{commit}:./{path}"], root)
+    except WorkspaceError:
+        return None
+
+
+def listing(root: Path, md5: str) -> dict[str, str] | None:
+    """The files of a folder as DVC's cache knows it by its hash: path in it → hash. None when the cache does not."""
+    path = cached(root, md5) if md5.endswith(".dir") else None
+    if path is None:
+        return None
+    try:
+        return {str(entry["relpath"]): str(entry["md5"]) for entry in json.loads(path.read_text(encoding="utf-8"))}
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def cached(root: Path, md5: str) -> Path | None:
+    """A file of DVC's cache by its hash; None when the cache does not hold it."""
+    if not _MD5.fullmatch(md5):
+        return None
+    path = _cache_folder(root) / "files" / "md5" / md5[:2] / md5[2:]
+    return path if path.is_file() else None
+
+
+def _cache_folder(root: Path) -> Path:
+    """DVC's cache, as the workspace's own settings place it."""
+    folder = root / ".dvc" / "cache"
+    settings = configparser.ConfigParser(interpolation=None, strict=False)
+    for name in ("config", "config.local"):
+        try:
+            settings.read(root / ".dvc" / name, encoding="utf-8")
+        except configparser.Error:
+            continue
+    named = settings.get("cache", "dir", fallback=None)
+    return (root / ".dvc" / named).resolve() if named else folder
