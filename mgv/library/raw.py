@@ -9,6 +9,7 @@ from pathlib import Path
 from mgv import versioning
 from mgv.errors import MediaError
 from mgv.library.ingest import StoredFile, content_id, stored_files
+from mgv.library.manifest import versions
 from mgv.records import Moment
 from mgv.workspace import Workspace
 
@@ -36,7 +37,8 @@ class RawVideos:
     """The raw videos of a workspace, as they are now and as DVC has kept them."""
 
     def __init__(self, workspace: Workspace, listings: Sequence[str] = ()) -> None:
-        """listings: DVC's hashes of data/videos to look in first, beside those that git's history holds."""
+        """listings: DVC's hashes of data/videos to look in first; then those of every library kept, and of git's
+        history."""
         self._workspace, self._hints = workspace, tuple(listings)
         self._stored: dict[str, StoredFile] = {}
         self._kept: dict[str, tuple[Path, Source]] = {}
@@ -108,11 +110,13 @@ class RawVideos:
         raise MediaError(f"{name}: its content (SHA-256 {video_id[:12]}…) is not in data/videos, {kept}")
 
     def _versions(self) -> Iterator[tuple[str | None, str]]:
-        """(commit, hash) of data/videos: the hints, then history."""
+        """(commit, hash) of every data/videos that is known of, the likeliest first."""
         past = versioning.past_versions(self._workspace.root, POINTER)
         committed = {md5: commit for commit, md5 in reversed(past)}
-        for md5 in dict.fromkeys([*self._hints, *(md5 for _, md5 in past)]):
-            yield committed.get(md5), md5
+        materialized = (manifest.listing for manifest in reversed(versions(self._workspace)))
+        for md5 in dict.fromkeys([*self._hints, *materialized, *committed]):
+            if md5:
+                yield committed.get(md5), md5
 
     def _listing(self, md5: str) -> dict[str, str]:
         if md5 not in self._listings:
