@@ -62,16 +62,26 @@ def commit(root: Path, names: list[str], message: str) -> None:
     _run(["git", *identity, "commit", "--quiet", "--message", message, "--", *names], root)
 
 
-def track(root: Path, path: Path) -> None:
-    """Put a file or folder under DVC (`dvc add`), which writes `<path>.dvc` and stages it in git."""
+def track(root: Path, path: Path, *, relink: bool = True) -> None:
+    """Put a file or folder under DVC (`dvc add`), which writes `<path>.dvc` and stages it in git.
+
+    relink: its files become links to DVC's cache, one after the other; without, they are copied there and left alone.
+    """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     try:
         with Repo(str(root)) as repo:
-            repo.add(str(path))
+            repo.add(str(path), relink=relink)
     except (DvcException, OSError) as error:
         raise WorkspaceError(f"dvc add {path.relative_to(root)} failed in {root}: {error}") from error
+
+
+def head(root: Path) -> tuple[str, bool] | None:
+    """The commit that root is at and whether tracked files differ from it; None before the first commit."""
+    try:
+        commit = _run(["git", "rev-parse", "--verify", "--quiet", "HEAD"], root)
+        return commit, bool(_run(["git", "status", "--porcelain", "--untracked-files=no"], root))
 
 
 # what was tracked, then and now: read from DVC's and git's own files, as an answer cannot wait for DVC to be imported
@@ -132,6 +142,7 @@ def _shown(root: Path, commit: str, path: str) -> str | None:
         return None
 
 
+<<<<<<< HEAD
 def listing(root: Path, md5: str) -> dict[str, str] | None:
     """The files of a folder as DVC's cache knows it by its hash: path in it → hash. None when the cache does not."""
     path = cached(root, md5) if md5.endswith(".dir") else None
@@ -162,3 +173,47 @@ def _cache_folder(root: Path) -> Path:
             continue
     named = settings.get("cache", "dir", fallback=None)
     return (root / ".dvc" / named).resolve() if named else folder
+=======
+def find_commit(root: Path, revision: str) -> str | None:
+    """The commit that a name (branch, tag, part of a hash) stands for; None when git knows none."""
+    try:
+        return _run(
+            ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"], root
+        )
+    except WorkspaceError:
+        return None
+
+
+def read_at(root: Path, commit: str, path: str) -> str | None:
+    """The text of a file of a commit, of git's or of DVC's (from its cache, else the remote); None when there is none.
+
+    Raises WorkspaceError when DVC knows the file and cannot get it.
+    """
+    import dvc.api
+    from dvc.exceptions import DvcException, PathMissingError
+    from dvc.scm import SCMError
+
+    try:
+        return str(dvc.api.read(path, repo=str(root), rev=commit, encoding="utf-8"))
+    except (PathMissingError, FileNotFoundError):
+        return None
+    except (DvcException, SCMError, OSError) as error:
+        raise WorkspaceError(
+            f"{path} of commit {commit[:12]} cannot be read ({error}); try `dvc fetch`"
+        ) from error
+
+
+def lock_digests(root: Path) -> dict[str, dict[str, dict[str, str]]]:
+    """Digests that dvc.lock holds: stage → `deps` or `outs` → path → digest. Empty before the first `dvc repro`."""
+    try:
+        stages = yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+    except (OSError, TypeError, KeyError, ValueError, yaml.YAMLError):
+        return {}
+    return {
+        name: {
+            side: {each["path"]: each["md5"] for each in stage.get(side, ()) if "md5" in each}
+            for side in ("deps", "outs")
+        }
+        for name, stage in stages.items()
+    }
+>>>>>>> registry
