@@ -7,16 +7,20 @@ no moment are taken out, and an answer that cites nothing is given the moment it
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Protocol
 
 from mgv.config import AnswererParams
 from mgv.encoders.base import TextEmbedder
-from mgv.errors import ConfigError
+from mgv.errors import ConfigError, WeightsError
 from mgv.library.words import content_words, coverage
 from mgv.records import Answer, Citation, Locate, Moment, Written, clock
+from mgv.registry import file_digests
 
 _CITATION = re.compile(r"\s*\[(\d+(?:\s*,\s*\d+)*)\]")
 GROUNDED = 0.75
@@ -209,18 +213,30 @@ def load_answerer(params: AnswererParams, embedder: TextEmbedder, locate: Locate
 def answerer_weights(params: AnswererParams) -> str:
     """The revision of an answerer's weights: a folder's digest, a package's version, a hub's commit. Loads nothing.
 
-    Of an endpoint only the model's name is known: what answers under it may change at any time.
+    Of an endpoint only the model's name is known: what answers under it may change at any time. Raises WeightsError
+    for a folder that is not there.
     """
     from mgv.encoders.hub import weights_revision
     from mgv.starter import LANGUAGE, package_version
 
     if params.name == "openai":
         return f"{params.base_url} {params.pretrained}"
-    pretrained = params.pretrained
     if params.name == "video_llm":
         from mgv.model.checkpoint import model_folder
 
-        pretrained = str(model_folder(pretrained))
-    elif pretrained == "starter":
+        return _model_digest(model_folder(params.pretrained))
+    if params.pretrained == "starter":
         return f"{LANGUAGE.package}-{package_version(LANGUAGE)}"
-    return weights_revision(pretrained).rpartition("@")[2]
+    return weights_revision(params.pretrained).rpartition("@")[2]
+
+
+_ABOUT = re.compile(r"README\.md|(train|lineage|metrics|run)\.json|(curves|training)/.*")
+"""Files of a model's folder that tell of it and answer nothing; publishing adds some."""
+
+
+def _model_digest(folder: Path) -> str:
+    """SHA-256 of what a video language model answers with: equal for a trained model and its published version."""
+    if not (folder / "config.json").is_file():
+        raise WeightsError(f"{folder}: no model there (config.json is missing)")
+    digests = {name: digest for name, digest in file_digests(folder).items() if not _ABOUT.fullmatch(name)}
+    return hashlib.sha256(json.dumps(digests).encode()).hexdigest()

@@ -154,10 +154,13 @@ class Library:
 
     @property
     def answerer_params(self) -> AnswererParams:
-        """The part that answers, `champion` as the folder that it stands for."""
+        """The part that answers; of our video language model the folder that `champion` or a path stands for."""
         params = self.workspace.params.ask.answerer
-        if params.name != "video_llm" or params.pretrained != CHAMPION:
+        if params.name != "video_llm":
             return params
+        if params.pretrained != CHAMPION:
+            inside = self.workspace.root / params.pretrained  # else it is relative to where mgv was started
+            return replace(params, pretrained=str(inside)) if inside.is_dir() else params
         if self.live.model is None:
             raise WorkspaceError("there is no champion to answer; run `mgv publish` and `mgv promote`")
         return replace(params, pretrained=str(self.live.model))
@@ -262,7 +265,9 @@ class Library:
             answerer=load_answerer(params, self._parts.text_embedder, self._raw.locate),
             state=ModelState(
                 name=params.name,
-                pretrained=folder.relative_to(self.workspace.root).as_posix() if inside else params.pretrained,
+                pretrained=folder.relative_to(self.workspace.root).as_posix()
+                if inside
+                else params.pretrained,
                 version=folder.name if is_published else None,
                 weights=answerer_weights(params),
             ),

@@ -188,7 +188,9 @@ def _settings(params: AnswererParams) -> dict[str, Any]:
 
 
 def _parameter_changes(a: _State, b: _State) -> list[str]:
-    return _changes(asdict(a.search), asdict(b.search), "search") + _changes(_asking(a.ask), _asking(b.ask), "ask")
+    return _changes(asdict(a.search), asdict(b.search), "search") + _changes(
+        _asking(a.ask), _asking(b.ask), "ask"
+    )
 
 
 def _asking(params: AskParams) -> dict[str, Any]:
@@ -213,7 +215,9 @@ def _moments(answer: Answer) -> tuple[Any, ...]:
 
 
 def _says(answer: Answer) -> tuple[Any, ...]:
-    return answer.text, tuple((each.number, each.video_id, each.start_s, each.end_s) for each in answer.citations)
+    return answer.text, tuple(
+        (each.number, each.video_id, each.start_s, each.end_s) for each in answer.citations
+    )
 
 
 @dataclass
@@ -258,7 +262,10 @@ class _Asker:
     def _asked(self, library: Library, params: AnswererParams) -> Answer:
         try:
             return library.ask(
-                self.question, videos=self.videos, answerer=self._answerer(library, params), keep_receipt=False
+                self.question,
+                videos=self.videos,
+                answerer=self._answerer(library, params),
+                keep_receipt=False,
             )
         except UsageError:
             known = [each for each in self._libraries.values() if self._has_videos(each)]

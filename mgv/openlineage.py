@@ -1,6 +1,6 @@
 """OpenLineage: what ran, on what, into what, as run events of openlineage.io's specification (object model 2-0-2).
 
-Nothing is recorded for it: the events are written from what the runs left behind, again and again with the same run ids.
+Nothing is recorded for it: events are made from what the runs left behind, every time with the same run ids.
 
 materialize          data/manifests/<tag>.json
 prepare              data/prepare/report.json
@@ -88,7 +88,7 @@ def _chosen(workspace: Workspace, which: Sequence[str] | None) -> Iterable[RunRe
     for name in which:
         jobs = TRAINING if name == "train" else (name,)
         if name in (*JOBS, *TRAINING):
-            named = [run for run in runs(workspace, jobs)]
+            named = list(runs(workspace, jobs))
         else:
             named = [run for run in runs(workspace, ("materialize", "publish")) if run.key == name]
             named = named or [_asked(read_receipt(workspace, name))]
@@ -117,7 +117,8 @@ def runs(workspace: Workspace, jobs: Sequence[str] | None = None) -> Iterator[Ru
 
 def _materialized(manifest: Manifest) -> RunRecord:
     tables = tuple(
-        Dataset(name=f"{manifest.store}/{name}", version=str(number)) for name, number in manifest.versions.items()
+        Dataset(name=f"{manifest.store}/{name}", version=str(number))
+        for name, number in manifest.versions.items()
     )
     return RunRecord(
         job="materialize",
@@ -137,7 +138,9 @@ def _materialized(manifest: Manifest) -> RunRecord:
     )
 
 
-def _stage_run(workspace: Workspace, stage: str, locked: Mapping[str, Mapping[str, str]]) -> Iterator[RunRecord]:
+def _stage_run(
+    workspace: Workspace, stage: str, locked: Mapping[str, Mapping[str, str]]
+) -> Iterator[RunRecord]:
     """The last run of a stage: its own record, with what DVC knows of its inputs and outputs."""
     record = {
         "prepare": workspace.root / "data/prepare/report.json",
@@ -210,14 +213,21 @@ def _published(workspace: Workspace) -> Iterator[RunRecord]:
                 Dataset(name="data/library.json", version=each.library_tag),
             ),
             outputs=(Dataset(name=f"models/published/{each.version}", version=lineage["model"]["digest"]),),
-            facts={name: lineage.get(name) for name in ("git", "dvc", "data", "model", "metrics", "params_digest")},
+            facts={
+                name: lineage.get(name)
+                for name in ("git", "dvc", "data", "model", "metrics", "params_digest")
+            },
             flow_run=lineage.get("flow_run"),
         )
 
 
 def _asked(receipt: Receipt) -> RunRecord:
     model = receipt.model
-    name = f"models/published/{model.version}" if model.version else f"answerer {model.name} {Path(model.pretrained).name}"
+    name = (
+        f"models/published/{model.version}"
+        if model.version
+        else f"answerer {model.name} {Path(model.pretrained).name}"
+    )
     videos = tuple(Dataset(name=each.path or each.name, version=each.video_id) for each in receipt.sources)
     tables = tuple(
         Dataset(name=f"{receipt.library.store}/{table}", version=str(number))
@@ -254,10 +264,11 @@ def _each_once(datasets: Iterable[Dataset]) -> tuple[Dataset, ...]:
 
 def _events(run: RunRecord, namespace: str) -> Iterator[Json]:
     """START with what the run read; COMPLETE with what it wrote too."""
+    run_id = str(uuid.uuid5(_RUNS, f"{namespace} {run.job} {run.key}"))
     about: Json = {
         "producer": _producer(),
         "schemaURL": f"{SPEC}#/$defs/RunEvent",
-        "run": {"runId": str(uuid.uuid5(_RUNS, f"{namespace} {run.job} {run.key}")), "facets": _run_facets(run, namespace)},
+        "run": {"runId": run_id, "facets": _run_facets(run, namespace)},
         "job": {
             "namespace": namespace,
             "name": run.job,
@@ -276,7 +287,7 @@ def _events(run: RunRecord, namespace: str) -> Iterator[Json]:
 
 
 def _run_facets(run: RunRecord, namespace: str) -> Json:
-    facets = {"mgv": _facet(f"{SPEC}#/$defs/RunFacet", key=run.key, **{"facts": dict(run.facts)})}
+    facets = {"mgv": _facet(f"{SPEC}#/$defs/RunFacet", key=run.key, facts=dict(run.facts))}
     if run.flow_run and re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", run.flow_run):
         facets["parent"] = _facet(
             f"{FACETS}/1-0-1/ParentRunFacet.json#/$defs/ParentRunFacet",

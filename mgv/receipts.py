@@ -218,7 +218,9 @@ def _found(workspace: Workspace, wanted: str) -> str:
     if len(meant) == 1:
         return meant[0]
     if meant:
-        raise UsageError(f"{wanted!r} begins {len(meant)} receipts: {', '.join(meant[:3])}, …; give more of the id")
+        raise UsageError(
+            f"{wanted!r} begins {len(meant)} receipts: {', '.join(meant[:3])}, …; give more of the id"
+        )
     raise UsageError(f"{wanted[:60]!r} is no receipt of this workspace; an answer's last line names its receipt, "
                      "`last` is the newest")  # fmt: skip
 

@@ -109,13 +109,16 @@ def _answerer(workspace: Workspace, receipt: Receipt) -> tuple[AnswererParams, l
         except MgvError:
             continue
     name = receipt.model.version or params.pretrained
-    raise _gone(receipt, f"the model {name} with weights {wanted[:16]}… (`mgv publish` keeps a model for good)")
+    raise _gone(
+        receipt, f"the model {name} with weights {wanted[:16]}… (`mgv publish` keeps a model for good)"
+    )
 
 
 def _model_folders(workspace: Workspace, receipt: Receipt) -> list[str]:
     """Where the weights may be: the version that answered, the folder they were read from, the other versions."""
     folders = [str(workspace.published_dir / receipt.model.version)] if receipt.model.version else []
-    folders.append(receipt.model.pretrained)
+    inside = workspace.root / receipt.model.pretrained
+    folders.append(str(inside) if inside.is_dir() else receipt.model.pretrained)
     folders += [str(each.folder) for each in reversed(published(workspace))]
     return list(dict.fromkeys(folders))
 

@@ -82,6 +82,52 @@ def head(root: Path) -> tuple[str, bool] | None:
     try:
         commit = _run(["git", "rev-parse", "--verify", "--quiet", "HEAD"], root)
         return commit, bool(_run(["git", "status", "--porcelain", "--untracked-files=no"], root))
+    except WorkspaceError:
+        return None
+
+
+def find_commit(root: Path, revision: str) -> str | None:
+    """The commit that a name (branch, tag, part of a hash) stands for; None when git knows none."""
+    try:
+        return _run(
+            ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"], root
+        )
+    except WorkspaceError:
+        return None
+
+
+def read_at(root: Path, commit: str, path: str) -> str | None:
+    """The text of a file of a commit, of git's or of DVC's (from its cache, else the remote); None when there is none.
+
+    Raises WorkspaceError when DVC knows the file and cannot get it.
+    """
+    import dvc.api
+    from dvc.exceptions import DvcException, PathMissingError
+    from dvc.scm import SCMError
+
+    try:
+        return str(dvc.api.read(path, repo=str(root), rev=commit, encoding="utf-8"))
+    except (PathMissingError, FileNotFoundError):
+        return None
+    except (DvcException, SCMError, OSError) as error:
+        raise WorkspaceError(
+            f"{path} of commit {commit[:12]} cannot be read ({error}); try `dvc fetch`"
+        ) from error
+
+
+def lock_digests(root: Path) -> dict[str, dict[str, dict[str, str]]]:
+    """Digests that dvc.lock holds: stage → `deps` or `outs` → path → digest. Empty before the first `dvc repro`."""
+    try:
+        stages = yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+    except (OSError, TypeError, KeyError, ValueError, yaml.YAMLError):
+        return {}
+    return {
+        name: {
+            side: {each["path"]: each["md5"] for each in stage.get(side, ()) if "md5" in each}
+            for side in ("deps", "outs")
+        }
+        for name, stage in stages.items()
+    }
 
 
 # what was tracked, then and now: read from DVC's and git's own files, as an answer cannot wait for DVC to be imported
@@ -142,14 +188,15 @@ def _shown(root: Path, commit: str, path: str) -> str | None:
         return None
 
 
-<<<<<<< HEAD
 def listing(root: Path, md5: str) -> dict[str, str] | None:
     """The files of a folder as DVC's cache knows it by its hash: path in it → hash. None when the cache does not."""
     path = cached(root, md5) if md5.endswith(".dir") else None
     if path is None:
         return None
     try:
-        return {str(entry["relpath"]): str(entry["md5"]) for entry in json.loads(path.read_text(encoding="utf-8"))}
+        return {
+            str(entry["relpath"]): str(entry["md5"]) for entry in json.loads(path.read_text(encoding="utf-8"))
+        }
     except (OSError, ValueError, LookupError, TypeError):
         return None
 
@@ -173,47 +220,3 @@ def _cache_folder(root: Path) -> Path:
             continue
     named = settings.get("cache", "dir", fallback=None)
     return (root / ".dvc" / named).resolve() if named else folder
-=======
-def find_commit(root: Path, revision: str) -> str | None:
-    """The commit that a name (branch, tag, part of a hash) stands for; None when git knows none."""
-    try:
-        return _run(
-            ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"], root
-        )
-    except WorkspaceError:
-        return None
-
-
-def read_at(root: Path, commit: str, path: str) -> str | None:
-    """The text of a file of a commit, of git's or of DVC's (from its cache, else the remote); None when there is none.
-
-    Raises WorkspaceError when DVC knows the file and cannot get it.
-    """
-    import dvc.api
-    from dvc.exceptions import DvcException, PathMissingError
-    from dvc.scm import SCMError
-
-    try:
-        return str(dvc.api.read(path, repo=str(root), rev=commit, encoding="utf-8"))
-    except (PathMissingError, FileNotFoundError):
-        return None
-    except (DvcException, SCMError, OSError) as error:
-        raise WorkspaceError(
-            f"{path} of commit {commit[:12]} cannot be read ({error}); try `dvc fetch`"
-        ) from error
-
-
-def lock_digests(root: Path) -> dict[str, dict[str, dict[str, str]]]:
-    """Digests that dvc.lock holds: stage → `deps` or `outs` → path → digest. Empty before the first `dvc repro`."""
-    try:
-        stages = yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))["stages"]
-    except (OSError, TypeError, KeyError, ValueError, yaml.YAMLError):
-        return {}
-    return {
-        name: {
-            side: {each["path"]: each["md5"] for each in stage.get(side, ()) if "md5" in each}
-            for side in ("deps", "outs")
-        }
-        for name, stage in stages.items()
-    }
->>>>>>> registry

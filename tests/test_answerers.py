@@ -22,7 +22,7 @@ from mgv.media.frames import FrameBatch
 from mgv.model.adapt import Lora, adapt
 from mgv.model.build import build_processor, build_video_llm
 from mgv.model.checkpoint import save_checkpoint
-from mgv.records import Moment
+from mgv.records import Locate, Look, Moment, Written
 
 MOMENT = Moment(
     video="talk.mp4",
@@ -52,6 +52,11 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, list[float]]]:
     return calls
 
 
+def inside(folder: Path) -> Locate:
+    """Raw videos that lie in a folder by name."""
+    return lambda moment: folder / moment.video
+
+
 def test_words_are_shared_out_over_the_frames():
     cues = spread_words(MOMENT, [3.0, 5.0])
     assert [(cue.start_s, cue.text) for cue in cues] == [(3.0, "one two"), (5.0, "three")]
@@ -65,9 +70,10 @@ def test_our_model_answers_from_the_best_moment_and_reads_it_once(tmp_path: Path
     params = AnswererParams(
         name="video_llm", pretrained=str(tmp_path / "model"), device="cpu", num_frames=2, max_new_tokens=4
     )
-    answerer = load_answerer(params, None, tmp_path / "videos")  # type: ignore[arg-type]
+    answerer = load_answerer(params, None, inside(tmp_path / "videos"))  # type: ignore[arg-type]
     first = answer("what is said?", [MOMENT], answerer)
     assert first.citations[0].start_s == 2.0
+    assert first.looks == (Look(number=1, times_s=(3.0, 5.0)),)
     assert answer("what is said?", [MOMENT], answerer) == first
     assert seen == [(tmp_path / "videos" / "talk.mp4", [3.0, 5.0])]
 
@@ -120,8 +126,8 @@ def test_a_model_of_transformers_answers_with_frames_as_images(tmp_path: Path):
     )
     params = AnswererParams(name="hf", num_frames=2, max_new_tokens=3)
     model = LlavaForConditionalGeneration(config).eval()
-    written = HubAnswerer(model, processor, tmp_path, params).write("what?", [MOMENT])
-    assert written is None or isinstance(written, str)
+    written = HubAnswerer(model, processor, inside(tmp_path), params).write("what?", [MOMENT])
+    assert written.looks == (Look(number=1, times_s=(3.0, 5.0)),)
 
 
 class Endpoint(BaseHTTPRequestHandler):
@@ -167,7 +173,9 @@ def reply(text: str) -> tuple[int, Any]:
 
 def test_an_endpoint_gets_frames_words_and_the_key(endpoint: AnswererParams, tmp_path: Path):
     Endpoint.replies = [reply("A rocket lifts off [1].")]
-    assert OpenAIAnswerer(tmp_path, endpoint).write("what?", [MOMENT]) == "A rocket lifts off [1]."
+    assert OpenAIAnswerer(inside(tmp_path), endpoint).write("what?", [MOMENT]) == Written(
+        text="A rocket lifts off [1].", looks=(Look(number=1, times_s=(3.0, 5.0)),)
+    )
     ((path, authorization, body),) = Endpoint.requests
     assert (path, authorization, body["model"]) == ("/v1/chat/completions", "Bearer secret", "big-model")
     kinds = [part["type"] for part in body["messages"][1]["content"]]
@@ -177,16 +185,16 @@ def test_an_endpoint_gets_frames_words_and_the_key(endpoint: AnswererParams, tmp
 
 
 def test_a_busy_endpoint_is_tried_again_a_bounded_number_of_times(endpoint: AnswererParams, tmp_path: Path):
-    answerer = OpenAIAnswerer(tmp_path, endpoint)
+    answerer = OpenAIAnswerer(inside(tmp_path), endpoint)
     Endpoint.replies = [(429, {}), reply("none")]
-    assert answerer.write("what?", [MOMENT]) is None
+    assert answerer.write("what?", [MOMENT]).text is None
     Endpoint.replies = [(503, {}), (503, {})]
     with pytest.raises(MgvError, match="no answer after 2 tries: 503"):
         answerer.write("what?", [MOMENT])
 
 
 def test_a_refusal_and_a_strange_reply_are_told_at_once(endpoint: AnswererParams, tmp_path: Path):
-    answerer = OpenAIAnswerer(tmp_path, endpoint)
+    answerer = OpenAIAnswerer(inside(tmp_path), endpoint)
     Endpoint.replies = [(401, {"error": "bad key"})]
     with pytest.raises(MgvError, match=r"401 .*bad key"):
         answerer.write("what?", [MOMENT])
@@ -200,7 +208,7 @@ def test_an_endpoint_that_is_not_there_is_told(tmp_path: Path):
         name="openai", pretrained="m", base_url="http://127.0.0.1:9/v1", timeout_s=1, retries=0
     )
     with pytest.raises(MgvError, match="no answer after 1 tries"):
-        OpenAIAnswerer(tmp_path, params).write("what?", [MOMENT])
+        OpenAIAnswerer(inside(tmp_path), params).write("what?", [MOMENT])
 
 
 def test_a_missing_key_model_or_address_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -213,7 +221,7 @@ def test_a_missing_key_model_or_address_is_told(tmp_path: Path, monkeypatch: pyt
         (AnswererParams(name="oracle"), "'oracle' is not one of hf, openai, text, video_llm"),
     ):
         with pytest.raises(ConfigError, match=message):
-            load_answerer(params, None, tmp_path)  # type: ignore[arg-type]
+            load_answerer(params, None, inside(tmp_path))  # type: ignore[arg-type]
 
 
 def test_none_is_no_answer():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mgv.cli.app import app
-from mgv.cli.console import HERE, Json, LibraryDir, open_workspace, plain, printable, short, show, span, spinner
+from mgv.cli.console import (
+    HERE,
+    Json,
+    LibraryDir,
+    open_workspace,
+    plain,
+    printable,
+    short,
+    show,
+    span,
+    spinner,
+)
 
 if TYPE_CHECKING:
     from mgv.lineage import Cause, Diff, Side
@@ -38,7 +48,11 @@ def explain(receipt: ReceiptId, library: LibraryDir = HERE, as_json: Json = Fals
 def _receipt_text(receipt: Receipt) -> str:
     state, model = receipt.library, receipt.model
     names = {moment.video_id: moment.video for moment in receipt.moments}
-    asked = "the whole library" if receipt.videos is None else ", ".join(names.get(v, v[:12]) for v in receipt.videos)
+    asked = (
+        "the whole library"
+        if receipt.videos is None
+        else ", ".join(names.get(v, v[:12]) for v in receipt.videos)
+    )
     lines = [
         ("receipt", f"{receipt.receipt_id}  asked {receipt.asked_at}"),
         ("question", printable(short(receipt.question, 400))),
@@ -55,13 +69,18 @@ def _receipt_text(receipt: Receipt) -> str:
             lines.append(("", f"    frames at {', '.join(f'{time_s:.3f}' for time_s in looks[number])} s"))
     for number, source in enumerate(receipt.sources):
         place = source.path or "no longer in data/videos"
-        lines.append(("videos" if number == 0 else "", f"{printable(source.name)}  SHA-256 {source.video_id}"))
+        lines.append(
+            ("videos" if number == 0 else "", f"{printable(source.name)}  SHA-256 {source.video_id}")
+        )
         lines.append(("", f"    {printable(place)}, DVC {source.listing or 'does not track it'}, "
                       f"git {source.commit or 'has not committed it'}"))  # fmt: skip
     versions = ", ".join(f"{name} {number}" for name, number in state.versions.items())
     lines.append(("library", f"{state.tag} ({versions}) in {state.store}"))
     lines.append(("", f"content {state.digest}"))
-    lines += [("parts" if place == 0 else "", f"{name}  {part}") for place, (name, part) in enumerate(state.parts.items())]
+    lines += [
+        ("parts" if place == 0 else "", f"{name}  {part}")
+        for place, (name, part) in enumerate(state.parts.items())
+    ]
     lines.append(("answerer", f"{model.name}, {model.version or model.pretrained}"))
     lines.append(("", f"weights {model.weights or 'not known'}"))
     lines.append(("parameters", receipt.params_hash))
@@ -89,7 +108,9 @@ def _replay_json(found: Replay) -> dict[str, Any]:
 
 
 def _replay_text(found: Replay) -> str:
-    lines = [f"identical: {printable(found.answer.text or 'no answer')}"] if found.identical else ["it differs"]
+    lines = (
+        [f"identical: {printable(found.answer.text or 'no answer')}"] if found.identical else ["it differs"]
+    )
     lines += [f"  {printable(each)}" for each in found.differences]
     lines += [f"not as it was: {printable(each)}" for each in found.remarks]
     return "\n".join(lines)
@@ -97,12 +118,15 @@ def _replay_text(found: Replay) -> str:
 
 @app.command()
 def diff(
-    a: Annotated[str, typer.Argument(metavar="A", help="As for --as-of: a tag, v3, a date, a commit, newest.")],
+    a: Annotated[
+        str, typer.Argument(metavar="A", help="As for --as-of: a tag, v3, a date, a commit, newest.")
+    ],
     b: Annotated[str, typer.Argument(metavar="B", help="The same.")],
     query: Annotated[str, typer.Argument(help="What to ask both.")],
     library: LibraryDir = HERE,
     videos: Annotated[
-        list[str] | None, typer.Option("--in", metavar="VIDEO", help="Only in this video (repeat for several).")
+        list[str] | None,
+        typer.Option("--in", metavar="VIDEO", help="Only in this video (repeat for several)."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -121,7 +145,9 @@ def _diff_text(found: Diff) -> str:
     elif not found.answer_changed:
         lines.append("both answer the same, from other moments")
     else:
-        lines.append("they answer differently, from " + ("other" if found.moments_changed else "the same") + " moments")
+        lines.append(
+            "they answer differently, from " + ("other" if found.moments_changed else "the same") + " moments"
+        )
     lines += _moment_lines(found.a.answer, found.b.answer)
     for cause in found.causes:
         lines.append(f"{cause.factor:<11} {_effect(cause)}")
@@ -186,8 +212,10 @@ def export(
     if output is None:
         sys.stdout.write(text)
         return
-    from mgv.workspace import replacing
+    from mgv.errors import MgvError
 
-    with replacing(output) as beside:
-        beside.write_text(text, encoding="utf-8")
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise MgvError(f"{output}: cannot be written: {error.strerror}") from error
     print(f"{len(found)} events in {output}", file=sys.stderr)

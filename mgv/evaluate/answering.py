@@ -338,7 +338,9 @@ class LibrarySystem:
         )
         found = self._library.ask(prompt_of(item.question, item), videos=videos, keep_receipt=False)
         also = (
-            self._library.ask(item.also_asked, videos=videos, keep_receipt=False).text if item.also_asked else ""
+            self._library.ask(item.also_asked, videos=videos, keep_receipt=False).text
+            if item.also_asked
+            else ""
         )
         text = None if found.text is None else _uncited(found.text)
         return Given(

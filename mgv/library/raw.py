@@ -59,7 +59,9 @@ class RawVideos:
             return ()
         md5 = versioning.tracked_version(self._workspace.root, POINTER)
         commit, is_committed = versioning.last_commit(self._workspace.root, POINTER)
-        return tuple(self._source(video_id, name, md5, commit if is_committed else None) for video_id, name in videos)
+        return tuple(
+            self._source(video_id, name, md5, commit if is_committed else None) for video_id, name in videos
+        )
 
     def _source(self, video_id: str, name: str, md5: str | None, commit: str | None) -> Source:
         stored = self._in_folder(video_id)
