@@ -37,49 +37,55 @@ def replay(workspace: Workspace, receipt: Receipt) -> Replay:
 
     Raises WorkspaceError or MediaError that names what is gone (retention, `dvc gc`) and cannot be asked any more.
     """
-    remarks = [
-        f"{name} was {then}, is {now}"
-        for name, then in receipt.software.items()
-        if (now := software().get(name, then)) != then
-    ]
-    library, found = _open(workspace, receipt)
-    remarks += found
-    again = library.ask(receipt.question, videos=receipt.videos, keep_receipt=False)
-    differences = _differences(receipt, again)
-    return Replay(
-        receipt_id=receipt.receipt_id,
-        identical=not differences,
-        differences=tuple(differences),
-        remarks=tuple(remarks),
-        answer=again,
-    )
+    return Replayer(workspace).replay(receipt)
 
 
-def _open(workspace: Workspace, receipt: Receipt) -> tuple[Library, list[str]]:
-    """The library as the receipt's parameters ask it, and what is not as it was."""
-    from mgv.api import Library
+class Replayer:
+    """Replays receipts; what several of them were answered by is opened once."""
 
-    manifest = _manifest(workspace, receipt)
-    answerer, remarks = _answerer(workspace, receipt)
-    params = replace(
-        workspace.params,
-        materialize=manifest.params,
-        search=receipt.search,
-        ask=replace(receipt.ask, answerer=answerer),
-    )
-    model = Path(answerer.pretrained) if receipt.model.version else None
-    live = Live(manifest=manifest, model=model, version=receipt.model.version)
-    listings = [source.listing for source in receipt.sources if source.listing]
-    try:
-        library = Library(replace(workspace, params=params), live, listings=listings)
-    except WorkspaceError as error:
-        raise _gone(receipt, f"the tables of library {manifest.tag}: {error}") from error
-    remarks += [
-        f"{part} was {then}, is {library.parts.get(part)}"
-        for part, then in receipt.library.parts.items()
-        if library.parts.get(part) != then
-    ]
-    return library, remarks
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._opened: dict[str, Library] = {}
+
+    def replay(self, receipt: Receipt) -> Replay:
+        """See replay()."""
+        manifest = _manifest(self._workspace, receipt)
+        answerer, remarks = _answerer(self._workspace, receipt)
+        library = self._library(receipt, manifest, answerer)
+        again = library.ask(receipt.question, videos=receipt.videos, keep_receipt=False)
+        for name, then, now in (
+            *((name, then, software().get(name, then)) for name, then in receipt.software.items()),
+            *((part, then, library.parts.get(part)) for part, then in receipt.library.parts.items()),
+        ):
+            if then != now:
+                remarks.append(f"{name} was {then}, is {now}")
+        differences = _differences(receipt, again)
+        return Replay(
+            receipt_id=receipt.receipt_id,
+            identical=not differences,
+            differences=tuple(differences),
+            remarks=tuple(remarks),
+            answer=again,
+        )
+
+    def _library(self, receipt: Receipt, manifest: Manifest, answerer: AnswererParams) -> Library:
+        """The library as the receipt's parameters ask it."""
+        from mgv.api import Library
+
+        ask = replace(receipt.ask, answerer=answerer)
+        params = replace(
+            self._workspace.params, materialize=manifest.params, search=receipt.search, ask=ask
+        )
+        model = Path(answerer.pretrained) if receipt.model.version else None
+        live = Live(manifest=manifest, model=model, version=receipt.model.version)
+        listings = list(dict.fromkeys(source.listing for source in receipt.sources if source.listing))
+        key = str((manifest.tag, receipt.search, ask, listings))
+        if key not in self._opened:
+            try:
+                self._opened[key] = Library(replace(self._workspace, params=params), live, listings=listings)
+            except WorkspaceError as error:
+                raise _gone(receipt, f"the tables of library {manifest.tag}: {error}") from error
+        return self._opened[key]
 
 
 def _manifest(workspace: Workspace, receipt: Receipt) -> Manifest:
