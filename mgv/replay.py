@@ -73,9 +73,7 @@ class Replayer:
         from mgv.api import Library
 
         ask = replace(receipt.ask, answerer=answerer)
-        params = replace(
-            self._workspace.params, materialize=manifest.params, search=receipt.search, ask=ask
-        )
+        params = replace(self._workspace.params, materialize=manifest.params, search=receipt.search, ask=ask)
         model = Path(answerer.pretrained) if receipt.model.version else None
         live = Live(manifest=manifest, model=model, version=receipt.model.version)
         listings = list(dict.fromkeys(source.listing for source in receipt.sources if source.listing))

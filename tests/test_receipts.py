@@ -33,6 +33,8 @@ from mgv.workspace import Workspace, find_workspace
 from tests.conftest import set_params
 from tests.media.make_video import make_video
 
+torch.set_num_threads(1)
+
 SPOKEN = (
     "what license is proposed?",
     "who labeled the pictures?",
@@ -102,7 +104,7 @@ def past(_made_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Pas
     place = tmp_path_factory.mktemp("past")
     root = place / "workspace"
     shutil.copytree(_made_workspace, root, symlinks=True)
-    workspace = set_params(root, ask={"answerer": {"name": "text", "max_new_tokens": 24}})
+    workspace = set_params(root, ask={"answerer": {"name": "text", "max_new_tokens": 12}})
     ingest(workspace, [VIDEOS / "talk.mp4", SCENES / "stars.mp4", SCENES / "cross.mp4"])
     first_tag = materialize(workspace).manifest.tag
     publish(workspace, STARTER_MODEL)
@@ -116,7 +118,9 @@ def past(_made_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Pas
     publish_next(workspace, place, 1)
 
     remove(workspace, ["talk.mp4"])
-    ingest(workspace, [subtitled(place / "talk.mp4", 75, "Nothing is proposed.")])  # a known name, other content
+    ingest(
+        workspace, [subtitled(place / "talk.mp4", 75, "Nothing is proposed.")]
+    )  # a known name, other content
     publish_next(workspace, place, 2)
 
     for suffix in (".mp4", ".vtt"):
@@ -145,6 +149,7 @@ def receipts_of(past: Past) -> list[Receipt]:
     return [read_receipt(past.workspace, str(each.receipt_id)) for each in past.answers]
 
 
+@pytest.mark.timeout(900)  # real weights, and three more libraries and models
 def test_twenty_answers_are_replayed_identically_after_three_more_libraries_and_models(past: Past):
     receipts = receipts_of(past)
     assert len(receipts) == 20
@@ -197,7 +202,9 @@ def test_what_a_replay_needs_and_cannot_find_is_named(past: Past, tmp_path: Path
     with pytest.raises(MediaError, match=r"stars\.mp4: its content \(SHA-256 .*is not in data/videos"):
         replay(workspace, seen)
     shutil.rmtree(root / "models" / "published" / "v1")
-    with pytest.raises(WorkspaceError, match=r"cannot be replayed any more, gone is the model v1 with weights"):
+    with pytest.raises(
+        WorkspaceError, match=r"cannot be replayed any more, gone is the model v1 with weights"
+    ):
         replay(workspace, seen)
     needed = needs(workspace)
     assert set(needed.library_tags) == {past.first_tag}
@@ -302,7 +309,9 @@ def test_a_receipt_under_another_name_is_noticed(workspace: Workspace):
         read_receipt(workspace, other.receipt_id)
 
 
-@pytest.mark.parametrize("wanted", ["", "../../x", "../receipts/2", "/etc/passwd", "2*", "x\n", "%00", "2" * 9999])
+@pytest.mark.parametrize(
+    "wanted", ["", "../../x", "../receipts/2", "/etc/passwd", "2*", "x\n", "%00", "2" * 9999]
+)
 def test_what_is_no_receipt_is_refused(workspace: Workspace, wanted: str):
     keep(workspace, a_receipt())
     with pytest.raises(UsageError, match="is no receipt of this workspace"):
