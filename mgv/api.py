@@ -54,7 +54,7 @@ class Library:
         """listings: versions of data/videos to look for raw videos in first (RawVideos)."""
         self.workspace, self.live = workspace, answering
         self.manifest = manifest = answering.manifest
-        self._tables = open_for_reading(workspace.store_uri, manifest.versions)
+        self._tables = open_for_reading(workspace.store_uri, manifest.versions, manifest.tag)
         with reading(workspace.store_uri):
             rows = self._tables["videos"].to_arrow().to_pylist()
         self._videos = {row["video_id"]: row for row in rows if row["state"] == "ready"}
