@@ -270,6 +270,7 @@ class Library:
                 else params.pretrained,
                 version=folder.name if is_published else None,
                 weights=answerer_weights(params),
+                listing=versioning.locked_output(self.workspace.root, folder) if inside else None,
             ),
             device=choose_device(params.device) if params.name != "openai" else "",
         )

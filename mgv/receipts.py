@@ -64,6 +64,8 @@ class ModelState:
     """Of a published model: `v3`."""
     weights: str
     """Revision of its weights: a folder's digest, a package's version, a hub's commit. Empty: not known here."""
+    listing: str | None = None
+    """DVC's hash of a model's folder that is a stage's output (dvc.lock): its cache may keep what is trained over."""
 
 
 @dataclass(frozen=True, kw_only=True)

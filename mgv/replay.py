@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from mgv import versioning
 from mgv.answer import answerer_weights
 from mgv.config import AnswererParams
 from mgv.errors import MgvError, WorkspaceError
@@ -46,11 +48,13 @@ class Replayer:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._opened: dict[str, Library] = {}
+        self._restored: dict[str, TemporaryDirectory[str]] = {}
+        """Models from DVC's cache, by their weights; gone with this object."""
 
     def replay(self, receipt: Receipt) -> Replay:
         """See replay()."""
         manifest = _manifest(self._workspace, receipt)
-        answerer, remarks = _answerer(self._workspace, receipt)
+        answerer, remarks = self._answerer(receipt)
         library = self._library(receipt, manifest, answerer)
         again = library.ask(receipt.question, videos=receipt.videos, keep_receipt=False)
         for name, then, now in (
@@ -67,6 +71,37 @@ class Replayer:
             remarks=tuple(remarks),
             answer=again,
         )
+
+    def _answerer(self, receipt: Receipt) -> tuple[AnswererParams, list[str]]:
+        """Who answered, its weights found by their digest wherever they are now; and what is not as it was."""
+        params, wanted = receipt.ask.answerer, receipt.model.weights
+        if params.name != "video_llm":
+            now = answerer_weights(params)
+            remarks = [] if now == wanted else [f"the weights of {params.name} were {wanted}, are {now}"]
+            if params.name == "openai":
+                remarks.append("an endpoint answered: what is behind its model's name may have changed")
+            return params, remarks
+        for folder in _model_folders(self._workspace, receipt):
+            if (chosen := _with_weights(params, folder, wanted)) is not None:
+                return chosen, []
+        restored = self._from_cache(receipt)
+        if restored is not None and (chosen := _with_weights(params, restored, wanted)) is not None:
+            return chosen, []
+        name = receipt.model.version or params.pretrained
+        raise _gone(
+            receipt, f"the model {name} with weights {wanted[:16]}… (`mgv publish` keeps a model for good)"
+        )
+
+    def _from_cache(self, receipt: Receipt) -> str | None:
+        """The folder of a model that was a stage's output, as DVC's cache keeps it."""
+        md5, weights = receipt.model.listing, receipt.model.weights
+        if md5 is None:
+            return None
+        if weights not in self._restored:
+            self._restored[weights] = TemporaryDirectory(prefix="mgv-replay-")
+        folder = Path(self._restored[weights].name) / "model"
+        is_there = folder.is_dir() or versioning.restore(self._workspace.root, md5, folder)
+        return str(folder) if is_there else None
 
     def _library(self, receipt: Receipt, manifest: Manifest, answerer: AnswererParams) -> Library:
         """The library as the receipt's parameters ask it."""
@@ -96,26 +131,13 @@ def _manifest(workspace: Workspace, receipt: Receipt) -> Manifest:
     raise _gone(receipt, f"library {wanted.tag} (data/manifests/{wanted.tag}.json)")
 
 
-def _answerer(workspace: Workspace, receipt: Receipt) -> tuple[AnswererParams, list[str]]:
-    """Who answered, its weights found by their digest wherever they are now."""
-    params, wanted = receipt.ask.answerer, receipt.model.weights
-    if params.name != "video_llm":
-        now = answerer_weights(params)
-        remarks = [] if now == wanted else [f"the weights of {params.name} were {wanted}, are {now}"]
-        if params.name == "openai":
-            remarks.append("an endpoint answered: what is behind its model's name may have changed")
-        return params, remarks
-    for folder in _model_folders(workspace, receipt):
-        chosen = replace(params, pretrained=folder)
-        try:
-            if answerer_weights(chosen) == wanted:
-                return chosen, []
-        except MgvError:
-            continue
-    name = receipt.model.version or params.pretrained
-    raise _gone(
-        receipt, f"the model {name} with weights {wanted[:16]}… (`mgv publish` keeps a model for good)"
-    )
+def _with_weights(params: AnswererParams, folder: str, weights: str) -> AnswererParams | None:
+    """The answerer from a folder, if that holds these weights."""
+    chosen = replace(params, pretrained=folder)
+    try:
+        return chosen if answerer_weights(chosen) == weights else None
+    except MgvError:
+        return None
 
 
 def _model_folders(workspace: Workspace, receipt: Receipt) -> list[str]:

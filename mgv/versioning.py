@@ -6,6 +6,7 @@ import configparser
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from contextlib import suppress
@@ -227,6 +228,26 @@ def listing(root: Path, md5: str) -> dict[str, str] | None:
         }
     except (OSError, ValueError, LookupError, TypeError):
         return None
+
+
+def locked_output(root: Path, path: Path) -> str | None:
+    """dvc.lock's hash of a stage's output, a path in root; None where it is none, or DVC has not run the stage."""
+    name = path.relative_to(root).as_posix()
+    outputs = (stage.get("outs", {}) for stage in lock_digests(root).values())
+    return next((found[name] for found in outputs if name in found), None)
+
+
+def restore(root: Path, md5: str, folder: Path) -> bool:
+    """Fill a new folder with what DVC's cache keeps by a folder's hash; False when it does not hold all of it."""
+    files = {name: cached(root, held) for name, held in (listing(root, md5) or {}).items()}
+    inside = all(not Path(name).is_absolute() and ".." not in Path(name).parts for name in files)
+    if not files or not inside or None in files.values():
+        return False
+    for name, source in files.items():
+        assert source is not None, "looked at above"
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, folder / name)
+    return True
 
 
 def cached(root: Path, md5: str) -> Path | None:

@@ -11,16 +11,19 @@ from typing import Any
 
 import jsonschema
 import pytest
+import yaml
 from typer.testing import CliRunner
 
-from mgv import Library
+from mgv import Library, versioning
 from mgv.cli import app
+from mgv.errors import WorkspaceError
 from mgv.library.ingest import ingest, remove
 from mgv.library.materialize import materialize
 from mgv.lineage import Cause, diff
 from mgv.openlineage import events
 from mgv.receipts import keep, read_receipt
 from mgv.registry import publish
+from mgv.replay import replay
 from mgv.workspace import Workspace, find_workspace
 from tests.conftest import RANDOM_PARTS, set_params
 from tests.media.make_video import make_video
@@ -254,6 +257,35 @@ def test_the_commands_on_an_answer(asked: tuple[Workspace, str]):
     assert json.loads(out)["receipt"] > explained["receipt_id"]
     code, out = run(workspace.root, "videos", "--as-of", "newest")
     assert "a.mp4" in out
+
+
+def test_a_model_that_was_trained_over_is_taken_from_the_cache_of_dvc(
+    asked: tuple[Workspace, str], model_folder: Path
+):
+    workspace, _ = asked
+    folder = workspace.root / "models/train/instruct"
+    shutil.copytree(model_folder, folder)
+    kept = workspace.root / "kept"  # `dvc repro` stores a stage's output so, and notes it in dvc.lock
+    shutil.copytree(folder, kept)
+    versioning.track(workspace.root, kept)
+    pointer = kept.with_suffix(".dvc").read_text()
+    md5 = str(yaml.safe_load(pointer)["outs"][0]["md5"])
+    lock = {"stages": {"instruct": {"outs": [{"path": "models/train/instruct", "md5": md5}]}}}
+    (workspace.root / "dvc.lock").write_text(yaml.safe_dump(lock))
+    workspace = set_params(
+        workspace.root,
+        ask={"answerer": {"name": "video_llm", "pretrained": "models/train/instruct", "max_new_tokens": 4}},
+    )
+    asked_it = Library.open(workspace.root).ask(QUESTION, videos=["a.mp4"])
+    shutil.rmtree(workspace.published_dir / "v1")  # the same weights
+    (folder / "config.json").chmod(0o644)
+    (folder / "config.json").unlink()
+    receipt = read_receipt(workspace, str(asked_it.receipt_id))
+    assert receipt.model.listing == md5
+    assert replay(workspace, receipt).identical
+    shutil.rmtree(workspace.root / ".dvc/cache")
+    with pytest.raises(WorkspaceError, match="gone is the model models/train/instruct with weights"):
+        replay(workspace, receipt)
 
 
 def test_an_answer_that_differs_is_shown_with_what_differs(asked: tuple[Workspace, str]):
