@@ -81,12 +81,20 @@ class _State:
         return self.live.manifest
 
 
-def diff(workspace: Workspace, a: str, b: str, question: str, videos: Sequence[str] | None = None) -> Diff:
+def diff(
+    workspace: Workspace,
+    a: str,
+    b: str,
+    question: str,
+    videos: Sequence[str] | None = None,
+    answerer: str | None = None,
+) -> Diff:
     """Ask two states (registry.live_at) the same, and find what makes the difference.
 
-    Raises what live_at raises, and UsageError when neither library has one of the videos.
+    answerer: a name, instead of params.yaml's. Raises what live_at raises, and UsageError when neither library has
+    one of the videos.
     """
-    asker = _Asker(workspace, question, videos)
+    asker = _Asker(workspace, question, videos, answerer)
     one, other = asker.state(a), asker.state(b)
     first, second = asker.ask(one, one, one), asker.ask(other, other, other)
     causes = (
@@ -227,6 +235,7 @@ class _Asker:
     workspace: Workspace
     question: str
     videos: Sequence[str] | None
+    answerer: str | None
     _libraries: dict[str, Library] = field(default_factory=dict)
     _answerers: dict[Any, Answerer] = field(default_factory=dict)
     _answers: dict[Any, Answer] = field(default_factory=dict)
@@ -238,10 +247,11 @@ class _Asker:
         library = self._libraries.setdefault(
             live.manifest.tag, Library(replace(self.workspace, params=params), live)
         )
-        answerer = library.with_params(params.search, params.ask, live).answerer_params
-        return _State(
-            name=name, live=live, search=params.search, ask=replace(params.ask, answerer=answerer)
-        )  # fmt: skip
+        opened = library.with_params(params.search, params.ask, live)
+        if self.answerer:
+            opened.use_answerer(self.answerer)
+        ask = replace(opened.workspace.params.ask, answerer=opened.answerer_params)
+        return _State(name=name, live=live, search=params.search, ask=ask)
 
     def library(self, state: _State) -> Library:
         return self._libraries[state.manifest.tag]

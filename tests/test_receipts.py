@@ -225,16 +225,8 @@ def test_another_library_makes_the_difference_and_is_named(past: Past):
 
 
 def test_another_model_makes_the_difference_and_is_named(past: Past):
-    root, workspace = past.root, past.workspace
-    params = (root / "params.yaml").read_text()
-    try:
-        workspace = set_params(
-            root, ask={"answerer": {"name": "video_llm", "pretrained": "champion", "max_new_tokens": 8}}
-        )
-        promote(workspace, "v3", library_tag=past.first_tag)  # v3 with the library of v1
-        found = diff(workspace, "v1", "v3", SEEN[5][1], ["cross.mp4"])
-    finally:
-        (root / "params.yaml").write_text(params)
+    promote(past.workspace, "v3", library_tag=past.first_tag)  # v3 with the library of v1
+    found = diff(past.workspace, "v1", "v3", SEEN[5][1], ["cross.mp4"], answerer="video_llm")
     effects = {cause.factor: (bool(cause.changes), cause.moments, cause.answer) for cause in found.causes}
     assert effects == {
         "data": (False, False, False),

@@ -23,6 +23,7 @@ from mgv.cli.console import (
     span,
     spinner,
 )
+from mgv.cli.library import AnswererName, In
 
 if TYPE_CHECKING:
     from mgv.lineage import Cause, Diff, Side
@@ -55,24 +56,22 @@ def _receipt_text(receipt: Receipt) -> str:
     )
     lines = [
         ("receipt", f"{receipt.receipt_id}  asked {receipt.asked_at}"),
-        ("question", printable(short(receipt.question, 400))),
-        ("asked of", printable(asked)),
-        ("answer", printable(receipt.answer or "none: nothing in the library answers that")),
+        ("question", short(receipt.question, 400)),
+        ("asked of", asked),
+        ("answer", receipt.answer or "none: nothing in the library answers that"),
     ]
     looks = {look.number: look.times_s for look in receipt.looks}
     cited = {citation.number for citation in receipt.citations}
     for number, moment in enumerate(receipt.moments, start=1):
         mark = f"[{number}]" if number in cited else f" {number} "
-        lines.append(("moments" if number == 1 else "", f"{mark} {printable(moment.video)}  {span(moment)}  "
+        lines.append(("moments" if number == 1 else "", f"{mark} {moment.video}  {span(moment)}  "
                       f"{moment.score:.4f}  {'+'.join(moment.channels)}"))  # fmt: skip
         if number in looks:
             lines.append(("", f"    frames at {', '.join(f'{time_s:.3f}' for time_s in looks[number])} s"))
     for number, source in enumerate(receipt.sources):
         place = source.path or "no longer in data/videos"
-        lines.append(
-            ("videos" if number == 0 else "", f"{printable(source.name)}  SHA-256 {source.video_id}")
-        )
-        lines.append(("", f"    {printable(place)}, DVC {source.listing or 'does not track it'}, "
+        lines.append(("videos" if number == 0 else "", f"{source.name}  SHA-256 {source.video_id}"))
+        lines.append(("", f"    {place}, DVC {source.listing or 'does not track it'}, "
                       f"git {source.commit or 'has not committed it'}"))  # fmt: skip
     versions = ", ".join(f"{name} {number}" for name, number in state.versions.items())
     lines.append(("library", f"{state.tag} ({versions}) in {state.store}"))
@@ -86,7 +85,7 @@ def _receipt_text(receipt: Receipt) -> str:
     lines.append(("parameters", receipt.params_hash))
     lines.append(("flow run", receipt.flow_run or "none"))
     lines.append(("software", ", ".join(f"{name} {value}" for name, value in receipt.software.items())))
-    return "\n".join(f"{title:<11} {text}" for title, text in lines)
+    return "\n".join(f"{title:<11} {printable(text)}" for title, text in lines)
 
 
 @app.command()
@@ -124,17 +123,15 @@ def diff(
     b: Annotated[str, typer.Argument(metavar="B", help="The same.")],
     query: Annotated[str, typer.Argument(help="What to ask both.")],
     library: LibraryDir = HERE,
-    videos: Annotated[
-        list[str] | None,
-        typer.Option("--in", metavar="VIDEO", help="Only in this video (repeat for several)."),
-    ] = None,
+    videos: In = None,
+    answerer: AnswererName = None,
     as_json: Json = False,
 ) -> None:
     """Ask two states the same, and find whether data, index, model or parameters make the difference."""
     from mgv.lineage import diff as run
 
     with spinner("asking both"):
-        found = run(open_workspace(library), a, b, query, videos)
+        found = run(open_workspace(library), a, b, query, videos, answerer)
     show(as_json, plain(asdict(found)), _diff_text(found))
 
 

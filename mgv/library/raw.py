@@ -41,6 +41,8 @@ class RawVideos:
         history."""
         self._workspace, self._hints = workspace, tuple(listings)
         self._stored: dict[str, StoredFile] = {}
+        self._scanned_ns = -1
+        """When data/videos had last changed as `_stored` was read."""
         self._kept: dict[str, tuple[Path, Source]] = {}
         self._listings: dict[str, dict[str, str]] = {}
 
@@ -76,12 +78,21 @@ class RawVideos:
         )  # fmt: skip
 
     def _in_folder(self, video_id: str) -> StoredFile | None:
-        """The file of data/videos with this content, hashed anew when it has changed."""
+        """The file of data/videos with this content. The folder is read again when it, or that file, has changed."""
         stored = self._stored.get(video_id)
-        if stored is None or not self._is_as_hashed(stored):
+        changed_ns = self._folder_changed_ns()
+        is_known = self._is_as_hashed(stored) if stored else changed_ns == self._scanned_ns
+        if not is_known:
             self._stored = {file.video_id: file for file in stored_files(self._workspace)}
+            self._scanned_ns = changed_ns
             stored = self._stored.get(video_id)
         return stored
+
+    def _folder_changed_ns(self) -> int:
+        try:
+            return self._workspace.videos_dir.stat().st_mtime_ns
+        except OSError:
+            return 0
 
     def _is_as_hashed(self, stored: StoredFile) -> bool:
         try:
