@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import weakref
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
 from mgv import versioning
@@ -48,7 +50,7 @@ class Replayer:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._opened: dict[str, Library] = {}
-        self._restored: dict[str, TemporaryDirectory[str]] = {}
+        self._restored: dict[str, Path] = {}
         """Models from DVC's cache, by their weights; gone with this object."""
 
     def replay(self, receipt: Receipt) -> Replay:
@@ -98,8 +100,9 @@ class Replayer:
         if md5 is None:
             return None
         if weights not in self._restored:
-            self._restored[weights] = TemporaryDirectory(prefix="mgv-replay-")
-        folder = Path(self._restored[weights].name) / "model"
+            self._restored[weights] = Path(mkdtemp(prefix="mgv-replay-"))
+            weakref.finalize(self, shutil.rmtree, self._restored[weights], ignore_errors=True)
+        folder = self._restored[weights] / "model"
         is_there = folder.is_dir() or versioning.restore(self._workspace.root, md5, folder)
         return str(folder) if is_there else None
 
