@@ -35,7 +35,7 @@ from mgv.library.search import Hit, rows_within, text_hits, vector_hits
 from mgv.library.store import open_for_reading, reading
 from mgv.library.words import MAX_QUERY_CHARS
 from mgv.receipts import LibraryState, ModelState, Receipt, flow_run, keep, now, params_hash, software
-from mgv.records import Answer, Locate, Moment, Video
+from mgv.records import Answer, Cue, Locate, Moment, Video
 from mgv.registry import CHAMPION, Live, live, live_at, verify
 from mgv.retrieve import Found, Reach, fuse
 from mgv.workspace import Workspace, find_workspace
@@ -82,6 +82,14 @@ class Library:
         names = Video.__dataclass_fields__
         videos = [Video(**{name: row[name] for name in names}) for row in self._videos.values()]
         return sorted(videos, key=lambda video: video.name)
+
+    def subtitles(self, video: str) -> tuple[str, list[Cue]]:
+        """Where a video's words come from (`sidecar`, the transcriber's name, or `none`), and its cues.
+
+        video: a file name, path or id. Raises UsageError for an unknown one.
+        """
+        row = self._videos[self._video_id(video)]
+        return row["subtitles"], [Cue(**cue) for cue in row["cues"]]
 
     def search(
         self, query: str, *, limit: int | None = None, videos: Sequence[str] | None = None
@@ -370,7 +378,7 @@ def parameters_of(workspace: Workspace, answering: Live) -> Params:
     text = versioning.read_at(workspace.root, answering.commit, "params.yaml")
     if text is None:
         return workspace.params
-    then = parse_params(text, f"params.yaml of {answering.commit[:12]}")
+    then = parse_params(text, f"params.yaml of {answering.commit[:12]}", ("search", "ask"))
     return replace(workspace.params, search=then.search, ask=then.ask)
 
 

@@ -165,10 +165,13 @@ def test_every_kind_of_changed_data_is_named(asked: tuple[Workspace, str], tmp_p
 
 def test_a_commit_brings_its_own_parameters(asked: tuple[Workspace, str]):
     workspace, tag = asked
+    params = (workspace.root / "params.yaml").read_text()
+    (workspace.root / "params.yaml").write_text(params + "old_section: {gone: by now}\n")
     git = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost"]
     subprocess.run([*git, "add", "--all"], cwd=workspace.root, check=True)
     subprocess.run([*git, "add", "--force", "data/library.json"], cwd=workspace.root, check=True)
     subprocess.run([*git, "commit", "--quiet", "--message", "asked"], cwd=workspace.root, check=True)
+    (workspace.root / "params.yaml").write_text(params)
     workspace = set_params(workspace.root, ask={"moments": 1}, search={"moment_length_s": 0.5})
     assert Library.open(workspace.root, as_of="HEAD").workspace.params.ask.moments == 4
     found = diff(workspace, "HEAD", tag, QUESTION)
