@@ -21,7 +21,7 @@ from mgv.library.ingest import ingest, remove
 from mgv.library.materialize import materialize
 from mgv.lineage import Cause, diff
 from mgv.openlineage import events
-from mgv.receipts import keep, read_receipt
+from mgv.receipts import keep, now, read_receipt
 from mgv.registry import publish
 from mgv.replay import replay
 from mgv.workspace import Workspace, find_workspace
@@ -294,7 +294,8 @@ def test_a_model_that_was_trained_over_is_taken_from_the_cache_of_dvc(
 def test_an_answer_that_differs_is_shown_with_what_differs(asked: tuple[Workspace, str]):
     workspace, _ = asked
     receipt = read_receipt(workspace, "last")
-    keep(workspace, replace(receipt, answer="something else", software={"mgv": "0.0.1"}))
+    other = replace(receipt, asked_at=now(), answer="something else", software={"mgv": "0.0.1"})
+    keep(workspace, other)
     code, out = run(workspace.root, "replay", "last")
     assert code == 1
     assert "answer: was 'something else', is" in out
