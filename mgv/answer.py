@@ -7,16 +7,20 @@ no moment are taken out, and an answer that cites nothing is given the moment it
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from mgv.config import AnswererParams
 from mgv.encoders.base import TextEmbedder
-from mgv.errors import ConfigError
+from mgv.errors import ConfigError, WeightsError
 from mgv.library.words import content_words, coverage
-from mgv.records import Answer, Citation, Moment, clock
+from mgv.records import Answer, Citation, Locate, Moment, Written, clock
+from mgv.registry import file_digests
 
 _CITATION = re.compile(r"\s*\[(\d+(?:\s*,\s*\d+)*)\]")
 GROUNDED = 0.75
@@ -26,8 +30,11 @@ GROUNDED = 0.75
 class Answerer(Protocol):
     """Writes an answer from evidence. One that looks at frames has an attribute `watches` that is true."""
 
-    def write(self, question: str, moments: Sequence[Moment]) -> str | None:
-        """The answer, with [n] for the n-th moment (from 1); None when the moments do not hold one."""
+    def write(self, question: str, moments: Sequence[Moment]) -> Written | str | None:
+        """The answer, with [n] for the n-th moment (from 1); None when the moments do not hold one.
+
+        Who looks at frames says at which (Written.looks).
+        """
         ...
 
 
@@ -44,11 +51,14 @@ def describe(moment: Moment) -> str:
 def answer(question: str, moments: Sequence[Moment], answerer: Answerer) -> Answer:
     """A cited answer from ranked moments. Without moments, or when they hold none, `text` is None."""
     written = answerer.write(question, moments) if moments else None
-    if not written or not written.strip():
-        return Answer(question=question, text=None, citations=(), moments=tuple(moments))
-    text, numbers = cite(written.strip(), moments)
+    if not isinstance(written, Written):
+        written = Written(text=written)
+    nothing = Answer(question=question, text=None, citations=(), moments=tuple(moments), looks=written.looks)
+    if not written.text or not written.text.strip():
+        return nothing
+    text, numbers = cite(written.text.strip(), moments)
     citations = tuple(_citation(number, moments[number - 1]) for number in numbers)
-    return Answer(question=question, text=text, citations=citations, moments=tuple(moments))
+    return replace(nothing, text=text, citations=citations)
 
 
 def cite(text: str, moments: Sequence[Moment]) -> tuple[str, list[int]]:
@@ -168,20 +178,20 @@ def _whole_sentences(text: str) -> str:
     return " ".join(whole) or text
 
 
-def _load_text(params: AnswererParams, embedder: TextEmbedder, videos_dir: Path) -> Answerer:
+def _load_text(params: AnswererParams, embedder: TextEmbedder, locate: Locate) -> Answerer:
     from mgv.model.language import load_language_model
 
     model, tokenizer = load_language_model(params.pretrained, params.device)
     return TextAnswerer(model, tokenizer, embedder, params.max_new_tokens)
 
 
-def _load_seeing(params: AnswererParams, embedder: TextEmbedder, videos_dir: Path) -> Answerer:
+def _load_seeing(params: AnswererParams, embedder: TextEmbedder, locate: Locate) -> Answerer:
     from mgv.answerers import SEEING
 
-    return SEEING[params.name](params, videos_dir)
+    return SEEING[params.name](params, locate)
 
 
-ANSWERERS: dict[str, Callable[[AnswererParams, TextEmbedder, Path], Answerer]] = {
+ANSWERERS: dict[str, Callable[[AnswererParams, TextEmbedder, Locate], Answerer]] = {
     "text": _load_text,
     "video_llm": _load_seeing,
     "hf": _load_seeing,
@@ -190,11 +200,43 @@ ANSWERERS: dict[str, Callable[[AnswererParams, TextEmbedder, Path], Answerer]] =
 """Answerers by name."""
 
 
-def load_answerer(params: AnswererParams, embedder: TextEmbedder, videos_dir: Path) -> Answerer:
-    """The answerer of params.yaml; those that look at frames read them from videos_dir.
+def load_answerer(params: AnswererParams, embedder: TextEmbedder, locate: Locate) -> Answerer:
+    """The answerer of params.yaml; those that look at frames read them from the file that `locate` names.
 
     Raises ConfigError for a name that does not exist.
     """
     if params.name not in ANSWERERS:
         raise ConfigError(f"ask.answerer.name: {params.name!r} is not one of {', '.join(sorted(ANSWERERS))}")
-    return ANSWERERS[params.name](params, embedder, videos_dir)
+    return ANSWERERS[params.name](params, embedder, locate)
+
+
+def answerer_weights(params: AnswererParams) -> str:
+    """The revision of an answerer's weights: a folder's digest, a package's version, a hub's commit. Loads nothing.
+
+    Of an endpoint only the model's name is known: what answers under it may change at any time. Raises WeightsError
+    for a folder that is not there.
+    """
+    from mgv.encoders.hub import weights_revision
+    from mgv.starter import LANGUAGE, package_version
+
+    if params.name == "openai":
+        return f"{params.base_url} {params.pretrained}"
+    if params.name == "video_llm":
+        from mgv.model.checkpoint import model_folder
+
+        return _model_digest(model_folder(params.pretrained))
+    if params.pretrained == "starter":
+        return f"{LANGUAGE.package}-{package_version(LANGUAGE)}"
+    return weights_revision(params.pretrained).rpartition("@")[2]
+
+
+_ABOUT = re.compile(r"README\.md|(train|lineage|metrics|run)\.json|(curves|training)/.*")
+"""Files of a model's folder that tell of it and answer nothing; publishing adds some."""
+
+
+def _model_digest(folder: Path) -> str:
+    """SHA-256 of what a video language model answers with: equal for a trained model and its published version."""
+    if not (folder / "config.json").is_file():
+        raise WeightsError(f"{folder}: no model there (config.json is missing)")
+    digests = {name: digest for name, digest in file_digests(folder).items() if not _ABOUT.fullmatch(name)}
+    return hashlib.sha256(json.dumps(digests).encode()).hexdigest()

@@ -10,7 +10,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import accumulate
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,7 +20,7 @@ from mgv.endpoint import Endpoint
 from mgv.errors import ConfigError, MediaError, WeightsError
 from mgv.media.frames import frame_times, read_all_frames
 from mgv.media.probe import probe
-from mgv.records import Cue, Moment
+from mgv.records import Cue, Locate, Look, Moment, Written
 
 logger = logging.getLogger(__name__)
 
@@ -42,18 +41,18 @@ INSTRUCTION = (
 class Writer(Protocol):
     """What an answerer does (mgv.answer.Answerer)."""
 
-    def write(self, question: str, moments: Sequence[Moment]) -> str | None:
-        """The answer, with [n] for the n-th moment; None when the moments do not hold one."""
+    def write(self, question: str, moments: Sequence[Moment]) -> Written:
+        """The answer, with [n] for the n-th moment, and the frames looked at."""
         ...
 
 
 def moment_frames(
-    moment: Moment, videos_dir: Path, num_frames: int, size_px: int = FRAME_SIZE_PX
-) -> tuple[NDArray[np.uint8], list[float]]:
-    """num_frames frames [T, H, W, 3] spread evenly over a moment, and their times."""
+    moment: Moment, locate: Locate, num_frames: int, size_px: int = FRAME_SIZE_PX
+) -> tuple[NDArray[np.uint8], list[float], list[float]]:
+    """num_frames frames [T, H, W, 3] spread evenly over a moment, the times wanted, and when each frame begins."""
     times_s = frame_times(moment.start_s, moment.end_s, num_frames)
-    frames = read_all_frames(videos_dir / moment.video, times_s, size_px=size_px)
-    return frames, times_s[: len(frames)]
+    batch = read_all_frames(locate(moment), times_s, size_px=size_px)
+    return batch.frames, times_s[: len(batch.frames)], [round(time_s, 6) for time_s in batch.times_s]
 
 
 class VideoLLMAnswerer:
@@ -67,17 +66,18 @@ class VideoLLMAnswerer:
     watches = True
     """Frames are looked at: a short video that is named is watched as a whole (mgv.api.WHOLE_VIDEO_S)."""
 
-    def __init__(self, model: Any, processor: Any, videos_dir: Path, params: AnswererParams) -> None:
+    def __init__(self, model: Any, processor: Any, locate: Locate, params: AnswererParams) -> None:
         self._model, self._processor = model, processor
-        self._videos_dir, self._params = videos_dir, params
-        self._sessions: OrderedDict[tuple[str, float, float], Any] = OrderedDict()
+        self._locate, self._params = locate, params
+        self._sessions: OrderedDict[tuple[str, float, float], tuple[Any, Sequence[float]]] = OrderedDict()
 
-    def write(self, question: str, moments: Sequence[Moment]) -> str | None:
+    def write(self, question: str, moments: Sequence[Moment]) -> Written:
         answers: list[tuple[float, str]] = []
+        looks: list[Look] = []
         unread: MediaError | None = None
         for number, moment in enumerate(moments, start=1):
             try:
-                session = self._session(moment)
+                session, begin_s = self._session(moment)
             except MediaError as error:
                 logger.warning("moment %d is left out: %s", number, error)
                 unread = error
@@ -85,38 +85,43 @@ class VideoLLMAnswerer:
             text, sureness = session.ask_surely(
                 question, max_new_tokens=self._params.max_new_tokens, do_sample=False
             )
+            looks.append(Look(number=number, times_s=tuple(begin_s[place] for place in session.shown)))
             if text:
                 answers.append((moment.score * sureness**SURENESS_WEIGHT, f"{text} [{number}]"))
-        if unread and len(answers) == 0:
+        if unread and not looks:
             raise unread
-        return max(answers, key=lambda each: each[0])[1] if answers else None
+        best = max(answers, key=lambda each: each[0])[1] if answers else None
+        return Written(text=best, looks=tuple(looks))
 
-    def _session(self, moment: Moment) -> Any:
+    def _session(self, moment: Moment) -> tuple[Any, Sequence[float]]:
+        """The session about a moment, and when each of its frames begins."""
         from mgv.model.session import VideoSession
 
         key = (moment.video_id, moment.start_s, moment.end_s)
         if key not in self._sessions:
-            self._sessions[key] = VideoSession(self._model, self._processor, self._watch(moment))
+            clip, begin_s = self._watch(moment)
+            self._sessions[key] = VideoSession(self._model, self._processor, clip), begin_s
         self._sessions.move_to_end(key)
         while len(self._sessions) > KEPT_MOMENTS:
             self._sessions.popitem(last=False)
         return self._sessions[key]
 
-    def _watch(self, moment: Moment) -> Any:
-        """The moment's frames and words as a Clip."""
+    def _watch(self, moment: Moment) -> tuple[Any, Sequence[float]]:
+        """The moment's frames and words as a Clip, and when each frame begins."""
         from mgv.data.features import read_stretch
         from mgv.model.processor import Clip
 
         config = self._processor.config
         if config.mode == "corrected":
             num_frames = min(self._params.num_frames, config.limits.num_frames)
-            frames, times_s = moment_frames(moment, self._videos_dir, num_frames, config.image_size_px)
+            frames, times_s, begin_s = moment_frames(moment, self._locate, num_frames, config.image_size_px)
             clip = Clip(question="", frames=frames, frame_times_s=tuple(times_s))
         else:
-            path = self._videos_dir / moment.video
+            path = self._locate(moment)
             rate = probe(path, moment.video_id).frame_rate
             clip = read_stretch(path, moment.start_s, moment.end_s, rate, self._processor)
-        return replace(clip, cues=spread_words(moment))
+            begin_s = list(clip.frame_times_s)
+        return replace(clip, cues=spread_words(moment)), begin_s
 
 
 class HubAnswerer:
@@ -124,18 +129,20 @@ class HubAnswerer:
 
     watches = True
 
-    def __init__(self, model: Any, processor: Any, videos_dir: Path, params: AnswererParams) -> None:
+    def __init__(self, model: Any, processor: Any, locate: Locate, params: AnswererParams) -> None:
         self._model, self._processor = model, processor
-        self._videos_dir, self._params = videos_dir, params
+        self._locate, self._params = locate, params
 
-    def write(self, question: str, moments: Sequence[Moment]) -> str | None:
+    def write(self, question: str, moments: Sequence[Moment]) -> Written:
         import torch
         from PIL import Image
 
         content: list[dict[str, Any]] = []
+        looks: list[Look] = []
         for number, moment in enumerate(moments, start=1):
             content.append({"type": "text", "text": caption(number, moment)})
-            frames, _ = moment_frames(moment, self._videos_dir, self._params.num_frames)
+            frames, _, begin_s = moment_frames(moment, self._locate, self._params.num_frames)
+            looks.append(Look(number=number, times_s=tuple(begin_s)))
             content += [{"type": "image", "image": Image.fromarray(frame)} for frame in frames]
         content.append({"type": "text", "text": f"{INSTRUCTION}\n{question}"})
         inputs = self._processor.apply_chat_template(
@@ -150,7 +157,8 @@ class HubAnswerer:
                 **inputs, max_new_tokens=self._params.max_new_tokens, do_sample=False
             )
         new = output[0, inputs["input_ids"].shape[1] :]
-        return said(str(self._processor.decode(new, skip_special_tokens=True)))
+        text = said(str(self._processor.decode(new, skip_special_tokens=True)))
+        return Written(text=text, looks=tuple(looks))
 
 
 class OpenAIAnswerer:
@@ -158,22 +166,25 @@ class OpenAIAnswerer:
 
     watches = True
 
-    def __init__(self, videos_dir: Path, params: AnswererParams) -> None:
+    def __init__(self, locate: Locate, params: AnswererParams) -> None:
         self._endpoint = Endpoint("ask.answerer", params)
-        self._videos_dir, self._params = videos_dir, params
+        self._locate, self._params = locate, params
 
-    def write(self, question: str, moments: Sequence[Moment]) -> str | None:
+    def write(self, question: str, moments: Sequence[Moment]) -> Written:
         content: list[dict[str, Any]] = []
+        looks: list[Look] = []
         for number, moment in enumerate(moments, start=1):
             content.append({"type": "text", "text": caption(number, moment)})
-            frames, _ = moment_frames(moment, self._videos_dir, self._params.num_frames)
+            frames, _, begin_s = moment_frames(moment, self._locate, self._params.num_frames)
+            looks.append(Look(number=number, times_s=tuple(begin_s)))
             content += [{"type": "image_url", "image_url": {"url": data_url(frame)}} for frame in frames]
         content.append({"type": "text", "text": question})
         messages: list[dict[str, Any]] = [
             {"role": "system", "content": INSTRUCTION},
             {"role": "user", "content": content},
         ]
-        return said(self._endpoint.chat(messages, self._params.max_new_tokens).text)
+        text = said(self._endpoint.chat(messages, self._params.max_new_tokens).text)
+        return Written(text=text, looks=tuple(looks))
 
 
 def spread_words(moment: Moment) -> tuple[Cue, ...]:
@@ -218,17 +229,17 @@ def data_url(frame: NDArray[np.uint8]) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _load_video_llm(params: AnswererParams, videos_dir: Path) -> Writer:
+def _load_video_llm(params: AnswererParams, locate: Locate) -> Writer:
     if params.pretrained == "random":
         raise ConfigError("ask.answerer.pretrained: name the folder of a video language model, made by `mgv train` or "
                           "`mgv import-checkpoint`, or `starter`")  # fmt: skip
     from mgv.model.checkpoint import load_checkpoint, model_folder
 
     model, processor = load_checkpoint(model_folder(params.pretrained), device=params.device)
-    return VideoLLMAnswerer(model, processor, videos_dir, params)
+    return VideoLLMAnswerer(model, processor, locate, params)
 
 
-def _load_hub(params: AnswererParams, videos_dir: Path) -> Writer:
+def _load_hub(params: AnswererParams, locate: Locate) -> Writer:
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     from mgv.encoders.devices import choose_device
@@ -239,14 +250,14 @@ def _load_hub(params: AnswererParams, videos_dir: Path) -> Writer:
     except (OSError, ValueError, ImportError) as error:
         first = str(error).strip().splitlines()[0]
         raise WeightsError(f"answerer {params.pretrained!r} cannot be loaded: {first}") from error
-    return HubAnswerer(model.to(choose_device(params.device)).eval(), processor, videos_dir, params)
+    return HubAnswerer(model.to(choose_device(params.device)).eval(), processor, locate, params)
 
 
-def _load_openai(params: AnswererParams, videos_dir: Path) -> Writer:
-    return OpenAIAnswerer(videos_dir, params)
+def _load_openai(params: AnswererParams, locate: Locate) -> Writer:
+    return OpenAIAnswerer(locate, params)
 
 
-SEEING: dict[str, Callable[[AnswererParams, Path], Writer]] = {
+SEEING: dict[str, Callable[[AnswererParams, Locate], Writer]] = {
     "video_llm": _load_video_llm,
     "hf": _load_hub,
     "openai": _load_openai,

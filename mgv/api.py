@@ -13,24 +13,29 @@ from __future__ import annotations
 import copy
 import difflib
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mgv.answer import Answerer, answer, load_answerer
-from mgv.config import AnswererParams
+from mgv import versioning
+from mgv.answer import Answerer, answer, answerer_weights, load_answerer
+from mgv.config import AnswererParams, AskParams, Params, SearchParams, parse_params
+from mgv.encoders.base import TextEmbedder
+from mgv.encoders.devices import choose_device
 from mgv.encoders.parts import part_revisions
-from mgv.errors import UsageError, WorkspaceError
+from mgv.errors import MgvError, UsageError, WorkspaceError
 from mgv.library.ingest import content_id
 from mgv.library.parts import Parts
+from mgv.library.raw import RawVideos
 from mgv.library.search import Hit, rows_within, text_hits, vector_hits
 from mgv.library.store import open_for_reading, reading
 from mgv.library.words import MAX_QUERY_CHARS
-from mgv.records import Answer, Cue, Moment, Video
+from mgv.receipts import LibraryState, ModelState, Receipt, flow_run, keep, now, params_hash, software
+from mgv.records import Answer, Cue, Locate, Moment, Video
 from mgv.registry import CHAMPION, Live, live, live_at, verify
 from mgv.retrieve import Found, Reach, fuse
 from mgv.workspace import Workspace, find_workspace
@@ -45,7 +50,8 @@ WHOLE_VIDEO_S = 180.0
 class Library:
     """A finished library and the model that answers from it: those that are live, or were (mgv/registry.py)."""
 
-    def __init__(self, workspace: Workspace, answering: Live) -> None:
+    def __init__(self, workspace: Workspace, answering: Live, *, listings: Sequence[str] = ()) -> None:
+        """listings: versions of data/videos to look for raw videos in first (RawVideos)."""
         self.workspace, self.live = workspace, answering
         self.manifest = manifest = answering.manifest
         self._tables = open_for_reading(workspace.store_uri, manifest.versions, manifest.tag)
@@ -53,7 +59,11 @@ class Library:
             rows = self._tables["videos"].to_arrow().to_pylist()
         self._videos = {row["video_id"]: row for row in rows if row["state"] == "ready"}
         self._parts = Parts(manifest.params)
-        if part_revisions(manifest.params) != manifest.parts:
+        self._raw = RawVideos(workspace, [*listings, *filter(None, [manifest.listing])])
+        self._among: list[str] | None = None
+        self.parts = part_revisions(manifest.params)
+        """Revision of every part that it is searched with."""
+        if self.parts != manifest.parts:
             logger.warning("the parts that made this library have been updated; run `mgv materialize`")
 
     @classmethod
@@ -64,7 +74,8 @@ class Library:
         Raises WorkspaceError where there is none yet, or it is not kept.
         """
         workspace = find_workspace(Path(path))
-        return cls(workspace, live(workspace) if as_of is None else live_at(workspace, as_of))
+        answering = live(workspace) if as_of is None else live_at(workspace, as_of)
+        return cls(replace(workspace, params=parameters_of(workspace, answering)), answering)
 
     def videos(self) -> list[Video]:
         """The library's videos, by name."""
@@ -91,7 +102,7 @@ class Library:
         query = _checked(query)
         if limit is not None and limit < 1:
             raise UsageError(f"limit must be at least 1, got {limit}")
-        video_ids = None if videos is None else [self._video_id(video) for video in videos]
+        video_ids = self._among if videos is None else self.video_ids(videos)
         params = self.workspace.params.search
         reach = Reach(merge_gap_s=params.merge_gap_s, moment_length_s=params.moment_length_s)
         with reading(self.workspace.store_uri):
@@ -100,12 +111,30 @@ class Library:
             return self._moments(found[: limit or params.limit])
 
     def ask(
-        self, question: str, *, videos: Sequence[str] | None = None, answerer: Answerer | None = None
+        self,
+        question: str,
+        *,
+        videos: Sequence[str] | None = None,
+        answerer: Answerer | None = None,
+        keep_receipt: bool = True,
     ) -> Answer:
-        """An answer with numbered citations; its text is None when nothing in the library is relevant."""
-        question = _checked(question)
+        """An answer with numbered citations; its text is None when nothing in the library is relevant.
+
+        Its receipt says what made it (mgv/receipts.py); keep_receipt: False keeps none.
+        """
+        question, asked_at = _checked(question), now()
+        given = self._ask(question, videos, answerer or self._answerer)
+        if not keep_receipt:
+            return given
+        try:
+            receipt = keep(self.workspace, self._receipt(given, asked_at, videos, answerer))
+        except MgvError as error:
+            logger.warning("this answer has no receipt: %s", error)
+            return given
+        return replace(given, receipt_id=receipt.receipt_id)
+
+    def _ask(self, question: str, videos: Sequence[str] | None, answerer: Answerer) -> Answer:
         params = self.workspace.params.ask
-        answerer = answerer or self._answerer
         if videos is not None and len(videos) == 1 and getattr(answerer, "watches", False):
             video = self._videos[self._video_id(videos[0])]
             if video["duration_s"] <= WHOLE_VIDEO_S:
@@ -129,39 +158,130 @@ class Library:
         chosen = replace(params, name=name, pretrained=pretrained)
         ask = replace(self.workspace.params.ask, answerer=chosen)
         self.workspace = replace(self.workspace, params=replace(self.workspace.params, ask=ask))
-        self._answerer = self._load_answerer()
+        self.__dict__.pop("_answering", None)
 
     @property
     def answerer_params(self) -> AnswererParams:
-        """The part that answers, `champion` as the folder that it stands for."""
+        """The part that answers; of our video language model the folder that `champion` or a path stands for."""
         params = self.workspace.params.ask.answerer
-        if params.name != "video_llm" or params.pretrained != CHAMPION:
+        if params.name != "video_llm":
             return params
+        if params.pretrained != CHAMPION:
+            inside = self.workspace.root / params.pretrained  # else it is relative to where mgv was started
+            return replace(params, pretrained=str(inside)) if inside.is_dir() else params
         if self.live.model is None:
             raise WorkspaceError("there is no champion to answer; run `mgv publish` and `mgv promote`")
         return replace(params, pretrained=str(self.live.model))
+
+    def _receipt(
+        self, given: Answer, asked_at: str, videos: Sequence[str] | None, answerer: Answerer | None
+    ) -> Receipt:
+        """What made an answer. Of an answerer that was handed over only the name of its class is known."""
+        manifest, params = self.manifest, self.workspace.params
+        named = dict.fromkeys((moment.video_id, moment.video) for moment in given.moments)
+        return Receipt(
+            receipt_id="",
+            asked_at=asked_at,
+            question=given.question,
+            videos=None if videos is None else tuple(self.video_ids(videos)),
+            answer=given.text,
+            citations=given.citations,
+            moments=given.moments,
+            looks=given.looks,
+            sources=self._raw.sources(list(named)),
+            library=LibraryState(
+                tag=manifest.tag,
+                versions=manifest.versions,
+                digest=manifest.digest,
+                store=manifest.store,
+                parts=self.parts,
+            ),
+            model=self._answering.state if answerer is None else _handed_over(answerer),
+            search=params.search,
+            ask=params.ask,
+            params_hash=params_hash(params.search, params.ask),
+            flow_run=flow_run(),
+            software={**software(), "device": self._answering.device if answerer is None else ""},
+        )
 
     def with_weights(self, **weights: float) -> Library:
         """The same library, already open, with these search channels weighted otherwise: 0 leaves one out."""
         params = self.workspace.params
         search = replace(params.search, weights=replace(params.search.weights, **weights))
+        return self.with_params(search, params.ask, self.live)
+
+    def with_params(self, search: SearchParams, ask: AskParams, answering: Live) -> Library:
+        """The same library, already open, searched and asked by these parameters; `champion` is `answering`'s model."""
         other = copy.copy(self)
-        other.workspace = replace(self.workspace, params=replace(params, search=search))
+        params = replace(self.workspace.params, search=search, ask=ask)
+        other.workspace, other.live = replace(self.workspace, params=params), answering
+        if (ask, answering) != (self.workspace.params.ask, self.live):
+            other.__dict__.pop("_answering", None)
         return other
+
+    def among(self, video_ids: Collection[str]) -> Library:
+        """The same library, already open, as if it held these of its videos only."""
+        other = copy.copy(self)
+        other._videos = {video_id: row for video_id, row in self._videos.items() if video_id in video_ids}
+        other._among = sorted(other._videos)
+        return other
+
+    def contents(self) -> dict[str, Content]:
+        """The library's videos by id: what of them is data, not computed."""
+        return {
+            video_id: Content(
+                name=row["name"],
+                subtitles=tuple((cue["start_s"], cue["end_s"], cue["text"]) for cue in row["cues"])
+                if row["subtitles"] == "sidecar"
+                else None,
+            )
+            for video_id, row in self._videos.items()
+        }
+
+    def video_ids(self, videos: Sequence[str]) -> list[str]:
+        """The ids of videos given by file name, path or id. Raises UsageError for one that is not in the library."""
+        return [self._video_id(video) for video in videos]
+
+    @property
+    def text_embedder(self) -> TextEmbedder:
+        """The part that its words were embedded with."""
+        return self._parts.text_embedder
+
+    @property
+    def locate(self) -> Locate:
+        """Names the file of a moment's raw video, from DVC's cache where it has left data/videos."""
+        return self._raw.locate
 
     def warm_up(self) -> None:
         """Load what a search needs, so that the first one is as quick as the next."""
         self._hits("warm up", None)
 
-    @cached_property
+    @property
     def _answerer(self) -> Answerer:
-        return self._load_answerer()
+        return self._answering.answerer
 
-    def _load_answerer(self) -> Answerer:
+    @cached_property
+    def _answering(self) -> _Answering:
+        """The answerer, loaded once, and what receipts say of it."""
         params = self.answerer_params
-        if self.live.model is not None and params.pretrained == str(self.live.model):
-            verify(self.live.model)
-        return load_answerer(params, self._parts.text_embedder, self.workspace.videos_dir)
+        folder = Path(params.pretrained)
+        is_published = params.name == "video_llm" and folder.parent == self.workspace.published_dir
+        if is_published:
+            verify(folder)
+        inside = folder.is_absolute() and folder.is_relative_to(self.workspace.root)
+        return _Answering(
+            answerer=load_answerer(params, self._parts.text_embedder, self._raw.locate),
+            state=ModelState(
+                name=params.name,
+                pretrained=folder.relative_to(self.workspace.root).as_posix()
+                if inside
+                else params.pretrained,
+                version=folder.name if is_published else None,
+                weights=answerer_weights(params),
+                listing=versioning.locked_output(self.workspace.root, folder) if inside else None,
+            ),
+            device=choose_device(params.device) if params.name != "openai" else "",
+        )
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
@@ -229,6 +349,39 @@ class Library:
         raise UsageError(f"{wanted[:100]!r} is not in the library{hint}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """A video of a library as it was taken in."""
+
+    name: str
+    subtitles: tuple[tuple[float, float, str], ...] | None
+    """Start, end and words of the cues that came with it; None: it came without."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Answering:
+    """A loaded answerer and what it is."""
+
+    answerer: Answerer
+    state: ModelState
+    device: str
+
+
+def _handed_over(answerer: Answerer) -> ModelState:
+    return ModelState(name=type(answerer).__name__, pretrained="", version=None, weights="")
+
+
+def parameters_of(workspace: Workspace, answering: Live) -> Params:
+    """params.yaml as it counts for what is live: of a git commit, that commit's `search` and `ask`."""
+    if answering.commit is None:
+        return workspace.params
+    text = versioning.read_at(workspace.root, answering.commit, "params.yaml")
+    if text is None:
+        return workspace.params
+    then = parse_params(text, f"params.yaml of {answering.commit[:12]}", ("search", "ask"))
+    return replace(workspace.params, search=then.search, ask=then.ask)
+
+
 def _likeliest(frames: Sequence[dict[str, Any]]) -> tuple[str, ...]:
     """What frames show: the names with the highest summed probability."""
     sums: dict[str, float] = {}
@@ -245,4 +398,4 @@ def _checked(query: str) -> str:
         raise UsageError('the query is empty; say what to look for, for example: mgv search "a white parrot"')
     if len(cleaned) > MAX_QUERY_CHARS:
         logger.warning("the query has %d characters; the first %d are used", len(cleaned), MAX_QUERY_CHARS)
-    return cleaned[:MAX_QUERY_CHARS]
+    return cleaned[:MAX_QUERY_CHARS].rstrip()

@@ -6,6 +6,7 @@ A stage's word names its section. A part is chosen by `name` (which code) and `p
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
@@ -371,13 +372,27 @@ class Params:
 def load_params(path: Path) -> Params:
     """Read and check params.yaml. Raises ConfigError naming the key at fault."""
     try:
-        raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: not found; a workspace has one (make one with `mgv init DIR`)") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+    return parse_params(text, str(path))
+
+
+def parse_params(text: str, name: str, sections: Collection[str] | None = None) -> Params:
+    """A params.yaml's text; `name` says in errors where it is from. Raises ConfigError naming the key at fault.
+
+    sections: read only these: an older file may have keys elsewhere that are gone by now.
+    """
+    try:
+        raw: Any = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name}: cannot be read: {' '.join(str(error).split())}") from error
+    if sections is not None and isinstance(raw, dict):
+        raw = {key: section for key, section in raw.items() if key in sections}
     try:
         return TypeAdapter(Params).validate_python({} if raw is None else raw)
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, e['loc'])) or 'top level'}: {e['msg']}" for e in error.errors()]
-        raise ConfigError(f"{path}: " + "; ".join(faults)) from error
+        raise ConfigError(f"{name}: " + "; ".join(faults)) from error

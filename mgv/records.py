@@ -6,7 +6,9 @@ that starts at 7.0 s has its first frame at 7.0. Ids come from content: `video_i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,6 +95,29 @@ class Citation:
     end_s: float
 
 
+Locate = Callable[[Moment], Path]
+"""Names the file of a moment's raw video. Raises MediaError where its content is gone."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Look:
+    """The frames of one moment that an answerer looked at."""
+
+    number: int
+    """The moment's, from 1, as in citations."""
+    times_s: tuple[float, ...]
+    """When each frame begins, on the video's own clock."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Written:
+    """What an answerer wrote, and what it looked at to write it."""
+
+    text: str | None
+    """With [n] for the n-th moment; None when the moments hold no answer."""
+    looks: tuple[Look, ...] = ()
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
     """An answer and what it rests on. `text` is None when nothing in the library answers the question."""
@@ -101,6 +126,10 @@ class Answer:
     text: str | None
     citations: tuple[Citation, ...]
     moments: tuple[Moment, ...]
+    looks: tuple[Look, ...] = ()
+    """The frames that the answerer looked at; none where it reads words only."""
+    receipt_id: str | None = None
+    """By which `mgv explain` and `mgv replay` know the answer; None where no receipt was kept."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

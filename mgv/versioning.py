@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from contextlib import suppress
@@ -154,3 +157,115 @@ def lock_digests(root: Path) -> dict[str, dict[str, dict[str, str]]]:
         }
         for name, stage in stages.items()
     }
+
+
+# what was tracked, then and now: read from DVC's and git's own files, as an answer cannot wait for DVC to be imported
+
+_MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
+
+
+def tracked_version(root: Path, pointer: str) -> str | None:
+    """DVC's hash of what a `.dvc` file (a path in root) stands for: of a folder, of its listing. None: not tracked."""
+    try:
+        return _pointed_at((root / pointer).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _pointed_at(text: str) -> str | None:
+    try:
+        md5 = yaml.safe_load(text)["outs"][0]["md5"]
+    except (yaml.YAMLError, LookupError, TypeError):
+        return None
+    return md5 if isinstance(md5, str) and _MD5.fullmatch(md5) else None
+
+
+def last_commit(root: Path, path: str) -> tuple[str | None, bool]:
+    """git's newest commit, and whether a file is in it as it stands now. (None, False) where there is none."""
+    done = subprocess.run(
+        ["git", "cat-file", "--batch"], cwd=root, input=f"HEAD\nHEAD:./{path}\n".encode(), capture_output=True,
+        check=False,
+    )  # fmt: skip
+    head, _, rest = done.stdout.partition(b"\n")
+    words = head.split()
+    if len(words) != 3:
+        return None, False
+    about, _, content = rest[int(words[2]) + 1 :].partition(b"\n")
+    if not about.endswith(b" " + str(len(content) - 1).encode()):
+        return words[0].decode(), False
+    try:
+        return words[0].decode(), (root / path).read_bytes() == content[:-1]
+    except OSError:
+        return words[0].decode(), False
+
+
+def past_versions(root: Path, pointer: str) -> list[tuple[str, str]]:
+    """Every commit that changed a `.dvc` file, on any branch, newest first, with the hash it stood for."""
+    try:
+        commits = _run(["git", "log", "--all", "--format=%H", "--", pointer], root).split()
+    except WorkspaceError:
+        return []
+    texts = ((commit, _shown(root, commit, pointer)) for commit in commits)
+    found = ((commit, _pointed_at(text)) for commit, text in texts if text is not None)
+    return [(commit, md5) for commit, md5 in found if md5]
+
+
+def _shown(root: Path, commit: str, path: str) -> str | None:
+    try:
+        return _run(["git", "show", f"{commit}:./{path}"], root)
+    except WorkspaceError:
+        return None
+
+
+def listing(root: Path, md5: str) -> dict[str, str] | None:
+    """The files of a folder as DVC's cache knows it by its hash: path in it → hash. None when the cache does not."""
+    path = cached(root, md5) if md5.endswith(".dir") else None
+    if path is None:
+        return None
+    try:
+        return {
+            str(entry["relpath"]): str(entry["md5"]) for entry in json.loads(path.read_text(encoding="utf-8"))
+        }
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def locked_output(root: Path, path: Path) -> str | None:
+    """dvc.lock's hash of a stage's output, a path in root; None where it is none, or DVC has not run the stage."""
+    name = path.relative_to(root).as_posix()
+    outputs = (stage.get("outs", {}) for stage in lock_digests(root).values())
+    return next((found[name] for found in outputs if name in found), None)
+
+
+def restore(root: Path, md5: str, folder: Path) -> bool:
+    """Fill a new folder with what DVC's cache keeps by a folder's hash; False when it does not hold all of it."""
+    files = {name: cached(root, held) for name, held in (listing(root, md5) or {}).items()}
+    inside = all(not Path(name).is_absolute() and ".." not in Path(name).parts for name in files)
+    if not files or not inside or None in files.values():
+        return False
+    for name, source in files.items():
+        assert source is not None, "looked at above"
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, folder / name)
+    return True
+
+
+def cached(root: Path, md5: str) -> Path | None:
+    """A file of DVC's cache by its hash; None when the cache does not hold it."""
+    if not _MD5.fullmatch(md5):
+        return None
+    path = _cache_folder(root) / "files" / "md5" / md5[:2] / md5[2:]
+    return path if path.is_file() else None
+
+
+def _cache_folder(root: Path) -> Path:
+    """DVC's cache, as the workspace's own settings place it."""
+    folder = root / ".dvc" / "cache"
+    settings = configparser.ConfigParser(interpolation=None, strict=False)
+    for name in ("config", "config.local"):
+        try:
+            settings.read(root / ".dvc" / name, encoding="utf-8")
+        except configparser.Error:
+            continue
+    named = settings.get("cache", "dir", fallback=None)
+    return (root / ".dvc" / named).resolve() if named else folder

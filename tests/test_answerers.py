@@ -19,7 +19,7 @@ from mgv.media.frames import FrameBatch
 from mgv.model.adapt import Lora, adapt
 from mgv.model.build import build_processor, build_video_llm
 from mgv.model.checkpoint import save_checkpoint
-from mgv.records import Moment
+from mgv.records import Locate, Look, Moment, Written
 from tests.endpoint import ChatServer, chat_server
 from tests.media.make_video import make_video
 
@@ -49,6 +49,11 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, list[float]]]:
 
     monkeypatch.setattr("mgv.media.frames.read_frames", read)
     return calls
+
+
+def inside(folder: Path) -> Locate:
+    """Raw videos that lie in a folder by name."""
+    return lambda moment: folder / moment.video
 
 
 def test_words_are_spread_by_their_number_a_sentence_each():
@@ -81,7 +86,7 @@ def own(tmp_path: Path) -> Any:
         params = AnswererParams(
             name="video_llm", pretrained=str(tmp_path / "model"), device="cpu", num_frames=2, max_new_tokens=4
         )
-        return load_answerer(params, None, tmp_path / "videos")  # type: ignore[arg-type]
+        return load_answerer(params, None, inside(tmp_path / "videos"))  # type: ignore[arg-type]
 
     return make
 
@@ -90,6 +95,7 @@ def test_our_model_reads_a_moment_once(own: Any, tmp_path: Path, seen: list[Any]
     answerer = own()
     first = answer("what is said?", [MOMENT], answerer)
     assert first.citations[0].start_s == 2.0
+    assert first.looks == (Look(number=1, times_s=(3.0, 5.0)),)
     assert answer("what is said?", [MOMENT], answerer) == first
     assert seen == [(tmp_path / "videos" / "talk.mp4", [3.0, 5.0])]
     for place in range(KEPT_MOMENTS):
@@ -116,7 +122,7 @@ def test_our_model_watches_each_moment_and_cites_the_one_its_answer_is_of(
     answerer = own(mode)
     weights, texts = [0.0], [""]
     for moment in moments[1:]:
-        clip = replace(answerer._watch(moment), question="what?")
+        clip = replace(answerer._watch(moment)[0], question="what?")
         assert clip.num_frames == (2 if mode == "corrected" else 4)
         output = answerer._model.generate(
             **answerer._processor([clip]).inputs(), max_new_tokens=4, do_sample=False, output_scores=True,
@@ -187,8 +193,8 @@ def test_a_model_of_transformers_answers_with_frames_as_images(tmp_path: Path):
     )
     params = AnswererParams(name="hf", num_frames=2, max_new_tokens=3)
     model = LlavaForConditionalGeneration(config).eval()
-    written = HubAnswerer(model, processor, tmp_path, params).write("what?", [MOMENT])
-    assert written is None or isinstance(written, str)
+    written = HubAnswerer(model, processor, inside(tmp_path), params).write("what?", [MOMENT])
+    assert written.looks == (Look(number=1, times_s=(3.0, 5.0)),)
 
 
 @pytest.fixture
@@ -211,7 +217,9 @@ def test_an_endpoint_gets_frames_words_and_the_key(
     endpoint: AnswererParams, chat: ChatServer, tmp_path: Path
 ):
     chat.replies = ["A rocket lifts off [1]."]
-    assert OpenAIAnswerer(tmp_path, endpoint).write("what?", [MOMENT]) == "A rocket lifts off [1]."
+    assert OpenAIAnswerer(inside(tmp_path), endpoint).write("what?", [MOMENT]) == Written(
+        text="A rocket lifts off [1].", looks=(Look(number=1, times_s=(3.0, 5.0)),)
+    )
     ((path, authorization, body),) = chat.requests
     assert (path, authorization, body["model"]) == ("/v1/chat/completions", "Bearer secret", "big-model")
     kinds = [part["type"] for part in body["messages"][1]["content"]]
@@ -223,9 +231,9 @@ def test_an_endpoint_gets_frames_words_and_the_key(
 def test_a_busy_endpoint_is_tried_again_a_bounded_number_of_times(
     endpoint: AnswererParams, chat: ChatServer, tmp_path: Path
 ):
-    answerer = OpenAIAnswerer(tmp_path, endpoint)
+    answerer = OpenAIAnswerer(inside(tmp_path), endpoint)
     chat.replies = [429, "none"]
-    assert answerer.write("what?", [MOMENT]) is None
+    assert answerer.write("what?", [MOMENT]).text is None
     chat.replies = [503, 503]
     with pytest.raises(MgvError, match="no answer after 2 tries: 503"):
         answerer.write("what?", [MOMENT])
@@ -234,7 +242,7 @@ def test_a_busy_endpoint_is_tried_again_a_bounded_number_of_times(
 def test_a_refusal_and_a_strange_reply_are_told_at_once(
     endpoint: AnswererParams, chat: ChatServer, tmp_path: Path
 ):
-    answerer = OpenAIAnswerer(tmp_path, endpoint)
+    answerer = OpenAIAnswerer(inside(tmp_path), endpoint)
     chat.replies = [(401, {"error": "bad key"})]
     with pytest.raises(MgvError, match=r"401 .*bad key"):
         answerer.write("what?", [MOMENT])
@@ -248,7 +256,7 @@ def test_an_endpoint_that_is_not_there_is_told(tmp_path: Path):
         name="openai", pretrained="m", base_url="http://127.0.0.1:9/v1", timeout_s=1, retries=0
     )
     with pytest.raises(MgvError, match="no answer after 1 tries"):
-        OpenAIAnswerer(tmp_path, params).write("what?", [MOMENT])
+        OpenAIAnswerer(inside(tmp_path), params).write("what?", [MOMENT])
 
 
 def test_a_missing_key_model_or_address_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -261,7 +269,7 @@ def test_a_missing_key_model_or_address_is_told(tmp_path: Path, monkeypatch: pyt
         (AnswererParams(name="oracle"), "'oracle' is not one of hf, openai, text, video_llm"),
     ):
         with pytest.raises(ConfigError, match=message):
-            load_answerer(params, None, tmp_path)  # type: ignore[arg-type]
+            load_answerer(params, None, inside(tmp_path))  # type: ignore[arg-type]
 
 
 def test_none_is_no_answer():

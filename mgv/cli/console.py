@@ -41,10 +41,10 @@ def open_workspace(start: Path) -> Workspace:
     return find_workspace(start)
 
 
-def open_library(start: Path) -> Library:
+def open_library(start: Path, as_of: str | None = None) -> Library:
     from mgv.api import Library
 
-    return Library.open(start)
+    return Library.open(start, as_of=as_of)
 
 
 def show(as_json: bool, value: Any, text: str) -> None:

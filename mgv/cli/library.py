@@ -151,10 +151,20 @@ def _report_text(report: Report) -> str:
     return "\n".join(lines)
 
 
+AsOf = Annotated[
+    str | None,
+    typer.Option(
+        "--as-of",
+        metavar="WHEN",
+        help="Ask the past: a library's tag, a model version (v3), a date or time, a git commit; or `newest`.",
+    ),
+]
+
+
 @app.command()
-def videos(library: LibraryDir = HERE, as_json: Json = False) -> None:
+def videos(library: LibraryDir = HERE, as_of: AsOf = None, as_json: Json = False) -> None:
     """List the library's videos."""
-    opened = open_library(library)
+    opened = open_library(library, as_of)
     rows = [asdict(video) for video in opened.videos()]
     lines = [
         f"{length(video.duration_s):>8}  {video.width}x{video.height}  {video.video_codec}"
@@ -192,11 +202,12 @@ def search(
     library: LibraryDir = HERE,
     limit: Limit = None,
     videos: In = None,
+    as_of: AsOf = None,
     as_json: Json = False,
 ) -> None:
     """Find moments: by what is seen, what is meant and the words said."""
     with spinner("searching"):
-        moments = open_library(library).search(query, limit=limit, videos=videos)
+        moments = open_library(library, as_of).search(query, limit=limit, videos=videos)
     show(as_json, {"query": query, "moments": _moments_json(moments)}, _moments_text(moments))
 
 
@@ -207,10 +218,11 @@ def ask(
     library: LibraryDir = HERE,
     answerer: AnswererName = None,
     pretrained: Pretrained = None,
+    as_of: AsOf = None,
     as_json: Json = False,
 ) -> None:
     """Ask one video."""
-    _answer(library, question, [video], answerer, pretrained, as_json)
+    _answer(library, question, [video], answerer, pretrained, as_of, as_json)
 
 
 @app.command("search-and-ask")
@@ -222,10 +234,11 @@ def search_and_ask(
     videos: In = None,
     answerer: AnswererName = None,
     pretrained: Pretrained = None,
+    as_of: AsOf = None,
     as_json: Json = False,
 ) -> None:
     """Ask the whole library: an answer with the moments it rests on."""
-    _answer(library, question, videos, answerer, pretrained, as_json)
+    _answer(library, question, videos, answerer, pretrained, as_of, as_json)
 
 
 def _answer(
@@ -234,10 +247,11 @@ def _answer(
     videos: list[str] | None,
     answerer: str | None,
     pretrained: str | None,
+    as_of: str | None,
     as_json: bool,
 ) -> None:
     with spinner("reading"):
-        opened = open_library(library)
+        opened = open_library(library, as_of)
         if answerer or pretrained:
             opened.use_answerer(answerer, pretrained)
         answer = opened.ask(question, videos=videos)
@@ -270,13 +284,15 @@ def _answer_json(answer: Answer) -> dict[str, Any]:
         "answer": answer.text,
         "citations": [plain(asdict(citation)) for citation in answer.citations],
         "moments": _moments_json(answer.moments),
+        "receipt": answer.receipt_id,
     }
 
 
 def _answer_text(answer: Answer) -> str:
+    receipt = [f"receipt {answer.receipt_id}"] if answer.receipt_id else []
     if answer.text is None:
-        return "nothing in the library answers that"
+        return "\n".join(["nothing in the library answers that", *receipt])
     cited = [
         f"[{citation.number}] {printable(citation.video)}  {span(citation)}" for citation in answer.citations
     ]
-    return "\n".join([answer.text, "", *cited])
+    return "\n".join([answer.text, "", *cited, *receipt])

@@ -133,7 +133,7 @@ def read_stretch(path: Path, start_s: float, end_s: float, frame_rate: float, pr
     """The frames that the processor's rule takes of [start_s, end_s] of a video."""
     times_s = processor.sample_times(start_s, end_s, frame_rate)
     reading_s = processor.reading_times(times_s, frame_rate)
-    frames = read_all_frames(path, reading_s, size_px=processor.config.image_size_px)
+    frames = read_all_frames(path, reading_s, size_px=processor.config.image_size_px).frames
     return Clip(
         question="", frames=frames, frame_times_s=tuple(times_s[: len(frames)]), frame_rate=frame_rate
     )

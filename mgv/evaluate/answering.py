@@ -293,7 +293,7 @@ def _video_reader(path: Path, size_px: int) -> tuple[float, float, float, _Read]
     video = probe(path, "")
 
     def read(times_s: Sequence[float]) -> NDArray[np.uint8]:
-        return read_all_frames(path, times_s, size_px=size_px)
+        return read_all_frames(path, times_s, size_px=size_px).frames
 
     return video.start_s, video.end_s, video.frame_rate, read
 
@@ -342,8 +342,12 @@ class LibrarySystem:
         videos = (
             [self._name(video) for video in item.videos] if self._within or len(item.videos) > 1 else None
         )
-        found = self._library.ask(prompt_of(item.question, item), videos=videos)
-        also = self._library.ask(item.also_asked, videos=videos).text if item.also_asked else ""
+        found = self._library.ask(prompt_of(item.question, item), videos=videos, keep_receipt=False)
+        also = (
+            self._library.ask(item.also_asked, videos=videos, keep_receipt=False).text
+            if item.also_asked
+            else ""
+        )
         text = None if found.text is None else _uncited(found.text)
         return Given(
             item_id=item.item_id,

@@ -57,6 +57,8 @@ class Manifest:
     """File name of each unreadable video → the reason."""
     finished_at: str = field(default="", compare=False)
     """When it was finished, ISO-8601 in UTC; empty of libraries older than this field."""
+    listing: str | None = field(default=None, compare=False)
+    """DVC's hash of the data/videos that it was made of: older versions of a raw video are found by it."""
 
 
 _TAG = re.compile(r"[0-9a-f]{12}-[0-9]+")

@@ -18,10 +18,12 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from mgv import versioning
 from mgv.encoders.parts import part_revisions
 from mgv.errors import MgvError
 from mgv.library.manifest import Item, Manifest, forget_versions, write_version
 from mgv.library.plan import Work, up_to_date, want
+from mgv.library.raw import POINTER
 from mgv.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -157,6 +159,7 @@ class Materialization:
             items=tuple(_row_item(row) for row in videos),
             failed={row["name"]: row["reason"] for row in videos if row["state"] == "failed"},
             finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            listing=versioning.tracked_version(self._workspace.root, POINTER),
         )
 
 

@@ -105,9 +105,11 @@ def read_frames(
         )  # fmt: skip
 
 
-def read_all_frames(path: Path, times_s: Sequence[float], *, size_px: int) -> NDArray[np.uint8]:
-    """The frames on screen at these times at once, [T, H, W, 3]; fewer where the file is cut short."""
-    return np.concatenate([batch.frames for batch in read_frames(path, times_s, size_px=size_px)])
+def read_all_frames(path: Path, times_s: Sequence[float], *, size_px: int) -> FrameBatch:
+    """The frames on screen at these times in one batch; fewer where the file is cut short."""
+    batches = list(read_frames(path, times_s, size_px=size_px))
+    begin_s = tuple(time_s for batch in batches for time_s in batch.times_s)
+    return FrameBatch(times_s=begin_s, frames=np.concatenate([batch.frames for batch in batches]))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

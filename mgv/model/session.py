@@ -28,6 +28,11 @@ class VideoSession:
         self._cache: Any = None
         self._cached_ids: list[int] = []
 
+    @property
+    def shown(self) -> tuple[int, ...]:
+        """The clip's frames that the last prompt showed, by place: a long question leaves some out."""
+        return self._frames or ()
+
     def ask(self, question: str, history: tuple[tuple[str, str], ...] = (), **kwargs: Any) -> str:
         """The answer's text; keywords as for VideoLLM.generate."""
         return self.ask_surely(question, history, **kwargs)[0]

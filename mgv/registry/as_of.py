@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time
 from pathlib import Path
 
@@ -33,6 +33,8 @@ class Live:
     manifest: Manifest
     model: Path | None
     version: str | None
+    commit: str | None = None
+    """The git commit that it was asked for by: that commit's params.yaml then counts too."""
 
 
 def live(workspace: Workspace) -> Live:
@@ -63,7 +65,7 @@ def live_at(workspace: Workspace, as_of: str) -> Live:
     if (moment := _moment(as_of)) is not None:
         return _live_when(workspace, moment)
     if (commit := versioning.find_commit(workspace.root, as_of)) is not None:
-        return _live_in(workspace, commit)
+        return replace(_live_in(workspace, commit), commit=commit)
     raise UsageError(
         f"{as_of!r}: expected `newest`, a library's tag, a published version, a date or time, or a git commit"
     )
