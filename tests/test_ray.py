@@ -1,0 +1,137 @@
+"""Materialise on a Ray cluster of two nodes, as the command runs it: real Ray, real Prefect, real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from mgv.errors import ConfigError, WorkspaceError
+from mgv.library.ingest import ingest
+from mgv.library.manifest import read_manifest
+from mgv.library.materialize import materialize
+from mgv.library.plan import Work, want
+from mgv.workspace import Workspace
+from tests.media.make_video import make_video
+
+ROOT = Path(__file__).parents[1]
+MEMORY = 80 * 2**20
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two nodes of one core each, on this machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("PYTHONPATH", str(ROOT))
+        from ray.cluster_utils import Cluster
+
+        node = {"num_cpus": 1, "object_store_memory": MEMORY}
+        made = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+        made.add_node(**node)
+        yield made
+        made.shutdown()
+
+
+@pytest.fixture
+def library(workspace: Workspace, tmp_path: Path) -> Workspace:
+    """Four videos of one second each, one with subtitles, and a file that is none."""
+    talk = make_video(tmp_path / "talk.mp4", num_frames=25)
+    talk.with_suffix(".vtt").write_text("WEBVTT\n\n00:00.000 --> 00:01.000\nThe rocket lifts off.\n")
+    sizes = [(128, 64), (64, 96), (64, 64)]
+    clips = [make_video(tmp_path / f"clip-{w}x{h}.mp4", num_frames=25, size=(w, h)) for w, h in sizes]
+    ingest(workspace, [talk, *clips])
+    (workspace.videos_dir / "bad.mp4").write_text("not a video")
+    return workspace
+
+
+@pytest.mark.timeout(400)
+def test_workers_compute_what_one_process_does_and_one_that_is_killed_is_replaced(
+    cluster: Any, library: Workspace, tmp_path: Path
+):
+    flow = subprocess.Popen(
+        [sys.executable, "-m", "flows.materialize", "--library", str(library.root), "--ray", cluster.address],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(tmp_path / "prefect")},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    _kill_a_worker(flow)
+    said, _ = flow.communicate()
+    assert flow.returncode == 0, said
+    assert "a Ray worker died while computing" in said
+    on_ray = read_manifest(library.manifest)
+    assert on_ray is not None
+    assert set(on_ray.failed) == {"bad.mp4"}
+    assert on_ray.num_frames == 4
+    assert materialize(library, rebuild=True).manifest.digest == on_ray.digest
+
+
+def _kill_a_worker(flow: subprocess.Popen[str]) -> None:
+    """Kill the first process that is computing a video."""
+    while flow.poll() is None:
+        for process in psutil.process_iter(["cmdline"]):
+            if (process.info["cmdline"] or [""])[0].startswith("ray::Worker.compute"):
+                process.send_signal(signal.SIGKILL)
+                return
+        time.sleep(0.05)
+
+
+def _work(library: Workspace) -> Work:
+    return Work(wanted=next(each for each in want(library) if each.path.name == "talk.mp4"), row=None)
+
+
+def test_a_machine_that_cannot_see_a_video_says_what_it_needs(
+    library: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from flows.cluster import Worker
+
+    work, params = _work(library), library.params.materialize
+    elsewhere = replace(work, wanted=replace(work.wanted, path=tmp_path / "not" / "here" / "talk.mp4"))
+    with pytest.raises(WorkspaceError, match=r"share the workspace's folder|MGV_LIBRARY"):
+        Worker(params).compute(elsewhere)
+    monkeypatch.setenv("MGV_LIBRARY", str(library.root))  # a clone of the workspace, with its videos pulled
+    found = Worker(params).compute(elsewhere).row
+    assert found == Worker(params).compute(work).row
+    (library.videos_dir / "talk.mp4").write_bytes(b"another video of that name")
+    with pytest.raises(WorkspaceError, match="cannot be seen"):
+        Worker(params).compute(elsewhere)
+
+
+def test_a_machine_with_other_weights_or_another_mgv_is_refused(library: Workspace):
+    from importlib.metadata import version
+
+    from flows.cluster import Worker
+    from mgv.encoders.parts import part_revisions
+
+    params = library.params.materialize
+    worker, revisions = Worker(params), part_revisions(params)
+    worker.check(version("mgv"), revisions)
+    with pytest.raises(ConfigError, match="another text_embedder"):
+        worker.check(version("mgv"), {**revisions, "text_embedder": "other"})
+    with pytest.raises(ConfigError, match="install the same"):
+        worker.check("0.0.0", revisions)
+
+
+def test_a_cluster_without_room_or_none_at_all_says_what_to_do(cluster: Any, library: Workspace):
+    import ray
+
+    from flows.cluster import workers
+
+    params = library.params.materialize
+    with (
+        pytest.raises(WorkspaceError, match="ray start --head"),
+        workers(replace(params, ray_address="127.0.0.1:1"), 1),
+    ):
+        pass
+    wants_gpus = replace(params, ray_address=cluster.address, num_gpus=0.5)
+    with pytest.raises(WorkspaceError, match=r"1 cores and 0\.5 GPUs"), workers(wants_gpus, 1):
+        pass
+    assert not ray.is_initialized()
