@@ -18,6 +18,8 @@ from mgv.errors import WorkspaceError
 from mgv.workspace import Workspace, write_json
 
 FORMAT = 1
+NEWEST = "newest"
+"""Stands for the library of data/library.json wherever a tag is named."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +90,35 @@ def versions(workspace: Workspace) -> list[Manifest]:
     kept = (read_version(workspace, tag) for tag in found)
     return sorted(
         (each for each in kept if each), key=lambda each: (each.finished_at, each.versions["videos"])
+    )
+
+
+def newest_library(workspace: Workspace) -> Manifest:
+    """data/library.json. Raises WorkspaceError where there is none yet."""
+    manifest = read_manifest(workspace.manifest)
+    if manifest is None:
+        raise WorkspaceError(
+            f"{workspace.root}: nothing materialised yet; run `mgv ingest FILES` and `mgv materialize`"
+        )
+    return manifest
+
+
+def find_library(workspace: Workspace, tag: str) -> Manifest:
+    """The library of a tag or `newest`, or one of the same content (a tag begins with the content's digest).
+
+    Raises WorkspaceError when none is kept here.
+    """
+    if tag == NEWEST:
+        return newest_library(workspace)
+    if (manifest := read_version(workspace, tag)) is not None:
+        return manifest
+    digest = tag.partition("-")[0]
+    for manifest in reversed(versions(workspace)):
+        if manifest.tag.partition("-")[0] == digest:
+            return manifest
+    raise WorkspaceError(
+        f"library {tag} is not kept here; `mgv materialize` makes it again from the same videos and parameters, "
+        "`mgv promote --library-tag newest` goes on with the newest one"
     )
 
 

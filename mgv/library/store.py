@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -179,6 +179,57 @@ class Store:
                 table.tags.update(tag, table.version)
             else:
                 table.tags.create(tag, table.version)
+
+
+class Retention:
+    """The tables' older versions: which are there, and taking away those that nobody needs."""
+
+    def __init__(self, uri: str) -> None:
+        """Raises WorkspaceError when the tables cannot be read."""
+        import lance
+
+        options = storage_options() if "://" in uri else None
+        try:
+            self._tables = {
+                name: lance.dataset(f"{uri}/{name}.lance", storage_options=options) for name in TABLES
+            }
+        except LANCE_ERRORS as error:
+            raise broken(uri, error) from error
+
+    def untag(self, tag: str) -> None:
+        """Take a tag off all tables that have it."""
+        for table in self._tables.values():
+            if tag in table.tags.list():
+                table.tags.delete(tag)
+
+    def clean(
+        self,
+        held: Iterable[Mapping[str, int]],
+        gone: Iterable[str],
+        younger_than: timedelta,
+        *,
+        dry_run: bool = False,
+    ) -> int:
+        """Remove the versions that are neither held, nor tagged (but by those gone), nor younger; bytes freed.
+
+        held: of each library that stays, its tables' versions.
+        """
+        held, gone, num_bytes = list(held), set(gone), 0
+        before = datetime.now(UTC) - younger_than
+        for name, table in self._tables.items():
+            keep = {versions[name] for versions in held} | {table.latest_version}
+            keep |= {facts["version"] for tag, facts in table.tags.list().items() if tag not in gone}
+            old = [
+                each["version"]
+                for each in table.versions()
+                if each["version"] not in keep and each["timestamp"].astimezone(UTC) < before
+            ]
+            if not old:
+                continue
+            clean = table.explain_cleanup_old_versions if dry_run else table.cleanup_old_versions
+            stats = clean(older_than=younger_than, versions=old, error_if_tagged_old_versions=False)
+            num_bytes += getattr(stats, "stats", stats).bytes_removed
+        return num_bytes
 
 
 def open_store(uri: str, *, anew_if_broken: bool = False) -> Store:
