@@ -45,11 +45,15 @@ class Worker:
         """Raises MgvError when this machine would compute something else than the one that writes."""
         here = f"the Ray worker on {platform.node()}"
         if (own := version("mgv")) != mgv_version:
-            raise ConfigError(f"{here} has mgv {own}, the flow has {mgv_version}; install the same on every machine")
+            raise ConfigError(
+                f"{here} has mgv {own}, the flow has {mgv_version}; install the same on every machine"
+            )
         found = part_revisions(self._params)
         changed = [name for name in revisions if found[name] != revisions[name]]
         if changed:
-            raise ConfigError(f"{here} has another {changed[0]} than the flow; give every machine the same weights")
+            raise ConfigError(
+                f"{here} has another {changed[0]} than the flow; give every machine the same weights"
+            )
 
     def compute(self, work: Work) -> VideoRows:
         """A video's rows. Raises WorkspaceError where the video cannot be seen from this machine."""
@@ -110,7 +114,9 @@ class Workers:
                 self._at_work -= 1
             self._replace(error)
             name = work.wanted.path.name
-            raise LostWorkerError(f"a Ray worker died while computing {name} ({type(error).__name__})") from None
+            raise LostWorkerError(
+                f"a Ray worker died while computing {name} ({type(error).__name__})"
+            ) from None
         self._give_back(worker)
         return rows
 
@@ -142,7 +148,9 @@ class Workers:
             self._lost += 1
             if self._lost > self._may_lose:
                 reason = " ".join(str(error).split())[:300]
-                self._ready.put(MgvError(f"Ray workers keep dying ({reason}); `ray status` and the nodes' logs say more"))
+                self._ready.put(
+                    MgvError(f"Ray workers keep dying ({reason}); `ray status` and the nodes' logs say more")
+                )
             elif not self._closed:
                 self._hire()
 
@@ -164,7 +172,7 @@ def _cause(error: BaseException) -> BaseException:
 
 @contextmanager
 def workers(params: MaterializeParams, num_videos: int) -> Iterator[Workers]:
-    """The workers for so many videos. Raises ConfigError without Ray, WorkspaceError without a cluster or room in it."""
+    """The workers for so many videos. Raises ConfigError without Ray, WorkspaceError without a cluster or room."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray

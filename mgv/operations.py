@@ -205,7 +205,7 @@ class _Libraries:
     def __init__(self, workspace: Workspace, grace: timedelta) -> None:
         self._workspace, self._grace = workspace, grace
         self._retired_dir = workspace.manifests_dir / "retired"
-        """Manifests of libraries that are out of the list, until their tables are gone; their time is that of leaving."""
+        """Manifests of libraries out of the list, until their tables are gone; a file's time is that of leaving."""
 
     def retire(self, tag: str) -> None:
         """Take a library out of the list: nobody can open it from here on."""
@@ -233,9 +233,9 @@ class _Libraries:
         store = Retention(self._workspace.store_uri)
         gone = sorted(retired.keys() - waiting)
         if not dry_run:
-            for tag in gone:
+            for tag in retired:
                 store.untag(tag)
-        num_bytes = store.clean([each.versions for each in held], gone, self._grace, dry_run=dry_run)
+        num_bytes = store.clean([each.versions for each in held], self._grace, dry_run=dry_run)
         if not dry_run:
             for tag in gone:
                 retired[tag].unlink()
@@ -252,7 +252,9 @@ def _old_files(workspace: Workspace, age: timedelta, grace: timedelta) -> Iterat
         return Removal(kind=kind, what=path.relative_to(root).as_posix(), num_bytes=size)
 
     def untouched(path: Path, since: timedelta) -> bool:
-        files = [path, *(each for each in path.rglob("*") if not each.is_symlink())] if path.is_dir() else [path]
+        files = (
+            [path, *(each for each in path.rglob("*") if not each.is_symlink())] if path.is_dir() else [path]
+        )
         return max(each.lstat().st_mtime for each in files) <= now - since.total_seconds()
 
     groups = {
@@ -286,7 +288,10 @@ def _temporary(root: Path) -> Iterator[Path]:
 
 
 def _is_temporary(name: str) -> bool:
-    return name.startswith(".") and name.endswith((".tmp", ".partial")) or name in (".partial", "library.broken")
+    return (name.startswith(".") and name.endswith((".tmp", ".partial"))) or name in (
+        ".partial",
+        "library.broken",
+    )
 
 
 def _delete(path: Path) -> None:

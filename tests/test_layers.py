@@ -19,7 +19,7 @@ LAYERS = [
     "endpoint answer answerers",
     "api",
     "evaluate",
-    "doctor demo",
+    "doctor demo operations monitor",
     "cli",
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer.split()}

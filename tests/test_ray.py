@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -28,18 +29,41 @@ MEMORY = 80 * 2**20
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    """Two nodes of one core each, on this machine."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("PYTHONPATH", str(ROOT))
-        from ray.cluster_utils import Cluster
+def address() -> Iterator[str]:
+    """The address of a cluster of two nodes of one core each, started as docs/scaling.md says."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    nodes = [_start_node("ray-head", address), _start_node("ray-node", address)]
+    yield address
+    for node in reversed(nodes):
+        node.terminate()
+    for node in nodes:
+        node.communicate()
 
-        node = {"num_cpus": 1, "object_store_memory": MEMORY}
-        made = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
-        made.add_node(**node)
-        yield made
-        made.shutdown()
+
+def documented(name: str, address: str) -> str:
+    """A command of docs/scaling.md, with the address of the test's cluster."""
+    text = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    command = text.split(f"```sh {name}\n")[1].split("```")[0].strip()
+    return command.replace("HEAD:6379", address).replace("6379", address.partition(":")[2])
+
+
+def _start_node(name: str, address: str) -> subprocess.Popen[str]:
+    command = f"{documented(name, address)} --num-cpus=1 --object-store-memory={MEMORY}"
+    words = [word for word in shlex.split(command) if "=" not in word or word.startswith("--")]
+    program = str(Path(sys.executable).with_name(words[0]))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
+    node = subprocess.Popen(
+        [program, *words[1:]], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert node.stdout is not None
+    said = []
+    for line in node.stdout:
+        said.append(line)
+        if "Ray runtime started" in line:
+            return node
+    raise AssertionError("".join(said))
 
 
 @pytest.fixture
@@ -56,10 +80,11 @@ def library(workspace: Workspace, tmp_path: Path) -> Workspace:
 
 @pytest.mark.timeout(400)
 def test_workers_compute_what_one_process_does_and_one_that_is_killed_is_replaced(
-    cluster: Any, library: Workspace, tmp_path: Path
+    address: str, library: Workspace, tmp_path: Path
 ):
+    words = shlex.split(documented("ray-materialize", address))
     flow = subprocess.Popen(
-        [sys.executable, "-m", "flows.materialize", "--library", str(library.root), "--ray", cluster.address],
+        [sys.executable, *words[1:]], cwd=library.root,
         env={**os.environ, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(tmp_path / "prefect")},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
@@ -120,7 +145,7 @@ def test_a_machine_with_other_weights_or_another_mgv_is_refused(library: Workspa
         worker.check("0.0.0", revisions)
 
 
-def test_a_cluster_without_room_or_none_at_all_says_what_to_do(cluster: Any, library: Workspace):
+def test_a_cluster_without_room_or_none_at_all_says_what_to_do(address: str, library: Workspace):
     import ray
 
     from flows.cluster import workers
@@ -131,7 +156,7 @@ def test_a_cluster_without_room_or_none_at_all_says_what_to_do(cluster: Any, lib
         workers(replace(params, ray_address="127.0.0.1:1"), 1),
     ):
         pass
-    wants_gpus = replace(params, ray_address=cluster.address, num_gpus=0.5)
+    wants_gpus = replace(params, ray_address=address, num_gpus=0.5)
     with pytest.raises(WorkspaceError, match=r"1 cores and 0\.5 GPUs"), workers(wants_gpus, 1):
         pass
     assert not ray.is_initialized()

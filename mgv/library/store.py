@@ -154,7 +154,9 @@ class Store:
             ids = self._tables[name].search().select(["video_id"]).limit(None).to_arrow()["video_id"]
             found = {each["values"]: each["counts"] for each in ids.value_counts().to_pylist()}
             wrong |= {
-                video_id for video_id in expected | found if expected.get(video_id, 0) != found.get(video_id, 0)
+                video_id
+                for video_id in expected | found
+                if expected.get(video_id, 0) != found.get(video_id, 0)
             }
         if wrong:
             for video_id in wrong & videos.keys():
@@ -202,23 +204,16 @@ class Retention:
             if tag in table.tags.list():
                 table.tags.delete(tag)
 
-    def clean(
-        self,
-        held: Iterable[Mapping[str, int]],
-        gone: Iterable[str],
-        younger_than: timedelta,
-        *,
-        dry_run: bool = False,
-    ) -> int:
-        """Remove the versions that are neither held, nor tagged (but by those gone), nor younger; bytes freed.
+    def clean(self, held: Iterable[Mapping[str, int]], younger_than: timedelta, *, dry_run: bool) -> int:
+        """Remove the versions that are neither held, nor tagged, nor younger; the bytes that this frees.
 
         held: of each library that stays, its tables' versions.
         """
-        held, gone, num_bytes = list(held), set(gone), 0
+        held, num_bytes = list(held), 0
         before = datetime.now(UTC) - younger_than
         for name, table in self._tables.items():
             keep = {versions[name] for versions in held} | {table.latest_version}
-            keep |= {facts["version"] for tag, facts in table.tags.list().items() if tag not in gone}
+            keep |= {facts["version"] for facts in table.tags.list().values()}
             old = [
                 each["version"]
                 for each in table.versions()
