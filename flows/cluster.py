@@ -10,6 +10,7 @@ import logging
 import os
 import platform
 import queue
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -174,6 +175,7 @@ def _cause(error: BaseException) -> BaseException:
 def workers(params: MaterializeParams, num_videos: int) -> Iterator[Workers]:
     """The workers for so many videos. Raises ConfigError without Ray, WorkspaceError without a cluster or room."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray
     except ImportError as error:
@@ -199,13 +201,18 @@ def _connect(ray: Any, address: str) -> None:
     try:
         if address == "local":
             ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR)
-        else:
-            ray.init(address=address, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+            return
+        host, _, port = address.rpartition(":")
+        if port.isdecimal() and "://" not in address:
+            socket.create_connection(
+                (host, int(port)), timeout=10
+            ).close()  # Ray itself would try for minutes
+        ray.init(address=address, logging_level=logging.ERROR)
+    except (OSError, RuntimeError, ValueError) as error:  # ConnectionError is an OSError
         reason = " ".join(str(error).split())[:200]
         raise WorkspaceError(
-            f"no Ray cluster at {address!r} ({reason}); start one: RAY_USAGE_STATS_ENABLED=0 ray start --head "
-            "--include-dashboard=false, or let this run have its own: materialize.ray_address: local"
+            f"no Ray cluster at {address!r} that lets this run in ({reason}); start one and copy its token as "
+            "docs/scaling.md says (ray start --head), or let this run have its own: materialize.ray_address: local"
         ) from error
 
 

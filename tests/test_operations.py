@@ -57,7 +57,7 @@ def _has(library: Workspace, manifest: Manifest) -> bool:
     return True
 
 
-def _model(folder: Path) -> Path:
+def model_folder(folder: Path) -> Path:
     """The least that can be published."""
     folder.mkdir(parents=True)
     parts = {"connector": {"name": "any"}, "vision_encoder": {"name": "any"}}
@@ -69,7 +69,7 @@ def test_only_libraries_that_are_new_live_or_published_stay_and_they_answer_as_b
     library: Workspace, tmp_path: Path
 ):
     made = [_say(library, word) for word in WORDS[:2]]
-    published = registry.publish(library, _model(tmp_path / "model"))
+    published = registry.publish(library, model_folder(tmp_path / "model"))
     registry.promote(library, published.version, library_tag=made[0].tag)
     assert published.library_tag == made[1].tag
     made += [_say(library, word) for word in ("whale", *WORDS[2:])]
@@ -208,7 +208,7 @@ def test_the_metrics_are_what_prometheus_reads(library: Workspace, tmp_path: Pat
     manifest = _say(library, "rocket")
     (library.root / "results").mkdir()
     (library.root / "results" / "metrics.json").write_text(json.dumps({"qa.accuracy": 0.75}))
-    published = registry.publish(library, _model(tmp_path / "model"), results=None)
+    published = registry.publish(library, model_folder(tmp_path / "model"), results=None)
     registry.promote(library, published.version)
     note = {"verdict": {"promote": "candidate"}, "done": True}
     (library.root / "data" / "retrain.json").write_text(json.dumps(note))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shlex
 import signal
 import socket
@@ -34,12 +35,17 @@ def address() -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    nodes = [_start_node("ray-head", address), _start_node("ray-node", address)]
-    yield address
-    for node in reversed(nodes):
-        node.terminate()
-    for node in nodes:
-        node.communicate()
+    nodes: list[subprocess.Popen[str]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        try:
+            for name in ("ray-head", "ray-node"):
+                nodes.append(_start_node(name, address))
+            yield address
+        finally:
+            for node in reversed(nodes):
+                node.terminate()
+                node.communicate()
 
 
 def documented(name: str, address: str) -> str:
@@ -51,18 +57,24 @@ def documented(name: str, address: str) -> str:
 
 def _start_node(name: str, address: str) -> subprocess.Popen[str]:
     command = f"{documented(name, address)} --num-cpus=1 --object-store-memory={MEMORY}"
-    words = [word for word in shlex.split(command) if "=" not in word or word.startswith("--")]
-    program = str(Path(sys.executable).with_name(words[0]))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
+    words = shlex.split(command)
+    program = words.index("ray")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        **dict(word.split("=", 1) for word in words[:program]),
+    }
     node = subprocess.Popen(
-        [program, *words[1:]], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+        [str(Path(sys.executable).with_name("ray")), *words[program + 1 :]],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
     assert node.stdout is not None
     said = []
     for line in node.stdout:
         said.append(line)
         if "Ray runtime started" in line:
             return node
+    node.communicate()
     raise AssertionError("".join(said))
 
 

@@ -6,19 +6,23 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from mgv import versioning
+from mgv import registry, versioning
 from mgv.api import Library
-from mgv.errors import BusyError
+from mgv.errors import BusyError, WorkspaceError
 from mgv.library.ingest import ingest
 from mgv.library.manifest import read_manifest
 from mgv.library.materialize import materialize, materializing
+from mgv.library.store import open_for_reading
+from mgv.operations import clean
 from mgv.workspace import Workspace, find_workspace
 from tests.conftest import set_params
 from tests.media.make_video import make_video
+from tests.test_operations import model_folder
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +65,24 @@ def test_a_library_on_s3_equals_one_in_a_folder_and_answers(library: Workspace, 
     second = materialize(library).manifest
     opened = Library.open(library.root, as_of=first.tag)
     assert [video.name for video in opened.videos()] == ["still.mp4", "talk.mp4"]
+    registry.publish(library, model_folder(tmp_path / "model"))
+    registry.promote(library, library_tag=first.tag)
+    assert [video.name for video in Library.open(library.root).videos()] == ["still.mp4", "talk.mp4"]
     local = set_params(library.root, materialize={"store": "data/library"})
     assert materialize(local).manifest.digest == second.digest
+
+
+def test_old_versions_on_s3_go_and_kept_ones_stay(library: Workspace):
+    first = materialize(library).manifest
+    (library.videos_dir / "still.mp4").unlink()
+    second = materialize(library).manifest
+    eager = set_params(library.root, operations={"grace_hours": 0})
+    done = clean(eager, keep=1, older_than=timedelta(0))
+    assert done.retired == (first.tag,)
+    assert done.num_bytes > 0
+    with pytest.raises(WorkspaceError):
+        open_for_reading(library.store_uri, first.versions)
+    assert [video.name for video in Library.open(library.root, as_of=second.tag).videos()] == ["talk.mp4"]
 
 
 def test_of_two_writers_one_stops_and_the_library_is_that_of_one(library: Workspace, tmp_path: Path):
