@@ -174,8 +174,6 @@ def _cause(error: BaseException) -> BaseException:
 @contextmanager
 def workers(params: MaterializeParams, num_videos: int) -> Iterator[Workers]:
     """The workers for so many videos. Raises ConfigError without Ray, WorkspaceError without a cluster or room."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray
     except ImportError as error:
