@@ -278,6 +278,8 @@ class PrepareParams:
     def _has_something_to_train_on(self) -> PrepareParams:
         if not self.sources:
             raise ValueError("no sources; take the line out for the starter data set")
+        if len({source.seed for source in self.sources if source.name == "scenes"}) > 1:
+            raise ValueError("`scenes` are drawn into one folder: give all of them the same seed")
         if self.validation_share + self.test_share >= 1:
             raise ValueError("validation_share and test_share leave nothing to train on")
         return self

@@ -232,10 +232,13 @@ class _Libraries:
         held += versions(self._workspace)
         store = Retention(self._workspace.store_uri)
         gone = sorted(retired.keys() - waiting)
-        if not dry_run:
-            for tag in retired:
+        held_versions = [each.versions for each in held]
+        if dry_run:
+            num_bytes = store.would_free(held_versions, gone, self._grace)
+        else:
+            for tag in gone:
                 store.untag(tag)
-        num_bytes = store.clean([each.versions for each in held], self._grace, dry_run=dry_run)
+            num_bytes = store.clean(held_versions, self._grace)
         if not dry_run:
             for tag in gone:
                 retired[tag].unlink()

@@ -105,7 +105,10 @@ def test_who_reads_a_library_keeps_it_for_the_grace_period(library: Workspace):
     retired = library.manifests_dir / "retired" / f"{first.tag}.json"
     an_hour_ago = time.time() - 3601
     os.utime(retired, (an_hour_ago, an_hour_ago))
-    assert clean(set_params(library.root, operations={"grace_hours": 0}), keep=1).waiting == ()
+    eager = set_params(library.root, operations={"grace_hours": 0})
+    assert clean(eager, keep=1, dry_run=True).num_bytes > 0
+    assert _has(library, first)
+    assert clean(eager, keep=1).waiting == ()
     assert not retired.exists()
     assert not _has(library, first)
 

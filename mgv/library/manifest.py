@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from dataclasses import asdict, field
 from pathlib import Path
 
@@ -70,6 +71,13 @@ def write_version(workspace: Workspace, manifest: Manifest) -> None:
 def keep_version(workspace: Workspace, manifest: Manifest) -> None:
     """Write data/manifests/<tag>.json."""
     write_json(_version_path(workspace, manifest.tag), {"format": FORMAT, **asdict(manifest)})
+
+
+def forget_versions(workspace: Workspace, store: str, kept: Collection[str]) -> None:
+    """Remove data/manifests/<tag>.json of tags that this store does not have, or no longer."""
+    for path in workspace.manifests_dir.glob("*.json"):
+        if path.stem not in kept and (manifest := read_manifest(path)) and manifest.store == store:
+            path.unlink(missing_ok=True)
 
 
 def read_version(workspace: Workspace, tag: str) -> Manifest | None:

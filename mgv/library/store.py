@@ -173,6 +173,10 @@ class Store:
         """The newest version of each table."""
         return {name: self._tables[name].version for name in TABLES}
 
+    def tags(self) -> set[str]:
+        """The names that versions of all tables have."""
+        return set.intersection(*(set(self._tables[name].tags.list()) for name in TABLES))
+
     def tag(self, tag: str) -> None:
         """Name the newest versions of all tables, so that they can be read again by that name."""
         for name in TABLES:
@@ -204,27 +208,55 @@ class Retention:
             if tag in table.tags.list():
                 table.tags.delete(tag)
 
-    def clean(self, held: Iterable[Mapping[str, int]], younger_than: timedelta, *, dry_run: bool) -> int:
-        """Remove the versions that are neither held, nor tagged, nor younger; the bytes that this frees.
+    def clean(self, held: Iterable[Mapping[str, int]], younger_than: timedelta) -> int:
+        """Remove the versions that are neither held, nor tagged, nor younger; the bytes that this freed.
 
         held: of each library that stays, its tables' versions.
         """
         held, num_bytes = list(held), 0
-        before = datetime.now(UTC) - younger_than
-        for name, table in self._tables.items():
-            keep = {versions[name] for versions in held} | {table.latest_version}
-            keep |= {facts["version"] for facts in table.tags.list().values()}
-            old = [
-                each["version"]
-                for each in table.versions()
-                if each["version"] not in keep and each["timestamp"].astimezone(UTC) < before
-            ]
-            if not old:
-                continue
-            clean = table.explain_cleanup_old_versions if dry_run else table.cleanup_old_versions
-            stats = clean(older_than=younger_than, versions=old, error_if_tagged_old_versions=False)
-            num_bytes += getattr(stats, "stats", stats).bytes_removed
+        for name in TABLES:
+            if old := self._old(name, held, set(), younger_than):
+                stats = self._tables[name].cleanup_old_versions(
+                    older_than=younger_than, versions=old, error_if_tagged_old_versions=False
+                )
+                num_bytes += stats.bytes_removed
         return num_bytes
+
+    def would_free(
+        self, held: Iterable[Mapping[str, int]], untagged: Iterable[str], younger_than: timedelta
+    ) -> int:
+        """About what `clean` would free once these tags are off: the data files that only old versions have."""
+        held, num_bytes = list(held), 0
+        for name, table in self._tables.items():
+            old = self._old(name, held, set(untagged), younger_than)
+            kept = {each["version"] for each in table.versions()} - set(old)
+            files: dict[str, int] = {}
+            for version in old:
+                files |= _data_files(table, version)
+            for version in kept if files else ():
+                for path in _data_files(table, version):
+                    files.pop(path, None)
+            num_bytes += sum(files.values())
+        return num_bytes
+
+    def _old(
+        self, name: str, held: list[Mapping[str, int]], untagged: set[str], younger_than: timedelta
+    ) -> list[int]:
+        table = self._tables[name]
+        keep = {versions[name] for versions in held} | {table.latest_version}
+        keep |= {facts["version"] for tag, facts in table.tags.list().items() if tag not in untagged}
+        before = datetime.now(UTC) - younger_than
+        return [
+            each["version"]
+            for each in table.versions()
+            if each["version"] not in keep and each["timestamp"].astimezone(UTC) < before
+        ]
+
+
+def _data_files(table: Any, version: int) -> dict[str, int]:
+    """A version's data files and their sizes."""
+    fragments = table.checkout_version(version).get_fragments()
+    return {file.path: file.file_size_bytes or 0 for each in fragments for file in each.data_files()}
 
 
 def open_store(uri: str, *, anew_if_broken: bool = False) -> Store:
@@ -263,17 +295,21 @@ def has_vector_index(table: Any) -> bool:
     return any("vector" in index.columns for index in table.list_indices())
 
 
-def open_for_reading(uri: str, versions: Mapping[str, int]) -> dict[str, Any]:
-    """The tables at the versions of a finished run. Raises WorkspaceError when they are not there."""
+def open_for_reading(uri: str, versions: Mapping[str, int], tag: str | None = None) -> dict[str, Any]:
+    """The tables at the versions of a finished run. Raises WorkspaceError when they are not there.
+
+    tag: what that run named them; it never means the tables of a store that was begun anew, as a number may.
+    """
     tables: dict[str, Any] = {}
     db = _connect(uri)
     for name in TABLES:
         try:
             table = db.open_table(name)
-            table.checkout(versions[name])
+            table.checkout(tag or versions[name])
         except LANCE_ERRORS as error:
             raise WorkspaceError(
-                f"{uri}: table {name!r} is not there at version {versions.get(name)}; run `mgv materialize --rebuild`"
+                f"{uri}: table {name!r} is not there at version {tag or versions.get(name)}; "
+                "run `mgv materialize --rebuild`"
             ) from error
         tables[name] = table
     return tables

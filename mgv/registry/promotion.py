@@ -123,12 +123,14 @@ def promote(
         about = find_published(workspace, version)
         manifest = find_library(workspace, library_tag or NEWEST)
         if entries and (entries[-1].version, entries[-1].library_tag) == (version, manifest.tag):
+            track(workspace, version)
             return entries[-1]
         verify(about.folder)
         _check_embedders(about, manifest)
         keep_version(workspace, manifest)
+        entry = _append(workspace, entries, "promote", version, manifest.tag, reason, flow_run)
         track(workspace, version)
-        return _append(workspace, entries, "promote", version, manifest.tag, reason, flow_run)
+        return entry
 
 
 def rollback(workspace: Workspace, *, reason: str = "") -> Promotion:
