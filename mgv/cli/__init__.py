@@ -44,5 +44,6 @@ _QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "LANCEDB_LOG": "error",
     "DO_NOT_TRACK": "1",
 }

@@ -83,8 +83,8 @@ def _clean_text(done: Cleanup) -> str:
         for kind, size in sorted(done.usage.items(), key=lambda item: -item[1])
         if size
     ]
-    if done.usage["dvc_cache"] > done.num_bytes:
-        lines.append("DVC's cache is yours to clean: `dvc gc --all-commits --dry` says what no commit needs")
+    if done.usage["dvc_cache"] > 100e6:
+        lines.append("DVC's cache is yours to clean: `dvc gc --workspace --all-commits --dry` says what no commit needs")
     return "\n".join(lines)
 
 
