@@ -68,7 +68,7 @@ def evaluate(library: Path = Path()) -> dict[str, float]:
     log = get_run_logger()
     workspace = find_workspace(library)
     params = workspace.params.evaluate
-    if params.questions is not None and params.shards > 1:
+    if params.shards > 1 and (params.questions or params.library_questions):
         numbers = range(1, params.shards + 1)
         for future in [answer_shard.submit(workspace.root, number, params.shards) for number in numbers]:
             future.result()
