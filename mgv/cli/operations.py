@@ -84,7 +84,9 @@ def _clean_text(done: Cleanup) -> str:
         if size
     ]
     if done.usage["dvc_cache"] > 100e6:
-        lines.append("DVC's cache is yours to clean: `dvc gc --workspace --all-commits --dry` says what no commit needs")
+        lines.append(
+            "DVC's cache is yours to clean: `dvc gc --workspace --all-commits --dry` says what no commit needs"
+        )
     return "\n".join(lines)
 
 
