@@ -21,7 +21,7 @@ from typing import Any
 from mgv.config import MaterializeParams
 from mgv.encoders.parts import part_revisions
 from mgv.errors import ConfigError, MgvError, WorkspaceError
-from mgv.library.compute import VideoRows, compute_video
+from mgv.library.compute import VideoRows, compute_video, use_cores
 from mgv.library.ingest import content_id
 from mgv.library.parts import Parts
 from mgv.library.plan import Work
@@ -58,7 +58,12 @@ class Worker:
 
     def compute(self, work: Work) -> VideoRows:
         """A video's rows. Raises WorkspaceError where the video cannot be seen from this machine."""
+        use_cores(_num_cpus(self._params))
         return compute_video(_at_hand(work), self._parts, self._params)
+
+
+def _num_cpus(params: MaterializeParams) -> int:
+    return params.num_cpus or 1
 
 
 def _at_hand(work: Work) -> Work:
@@ -84,7 +89,7 @@ class Workers:
 
     def __init__(self, ray: Any, params: MaterializeParams, count: int, num_gpus: float) -> None:
         self._ray, self._params = ray, params
-        self._actor = ray.remote(num_cpus=params.num_cpus, num_gpus=num_gpus, max_restarts=0)(Worker)
+        self._actor = ray.remote(num_cpus=_num_cpus(params), num_gpus=num_gpus, max_restarts=0)(Worker)
         self._facts = (version("mgv"), part_revisions(params))
         self._ready: queue.Queue[Any] = queue.Queue()
         self._lock = threading.Lock()
@@ -185,7 +190,7 @@ def workers(params: MaterializeParams, num_videos: int) -> Iterator[Workers]:
     try:
         count, num_gpus = _room(ray, params)
         count = min(count, params.num_workers or count, num_videos)
-        logger.info("%d Ray workers, each with %d cores and %g GPUs", count, params.num_cpus, num_gpus)
+        logger.info("%d Ray workers, each with %d cores and %g GPUs", count, _num_cpus(params), num_gpus)
         pool = Workers(ray, params, count, num_gpus)
         yield pool
     finally:
@@ -221,11 +226,11 @@ def _room(ray: Any, params: MaterializeParams) -> tuple[int, float]:
     num_gpus = params.num_gpus if params.num_gpus is not None else float(has_gpus)
     count = 0
     for node in nodes:
-        fits = int(node.get("CPU", 0) // params.num_cpus)
+        fits = int(node.get("CPU", 0) // _num_cpus(params))
         count += min(fits, int(node.get("GPU", 0) / num_gpus + 1e-9)) if num_gpus else fits
     if not count:
         raise WorkspaceError(
-            f"no machine of the Ray cluster has room for a worker with {params.num_cpus} cores and {num_gpus:g} GPUs "
+            f"no machine of the Ray cluster has room for a worker with {_num_cpus(params)} cores and {num_gpus:g} GPUs "
             "(materialize.num_cpus, num_gpus)"
         )
     return count, num_gpus

@@ -67,8 +67,8 @@ class MaterializeParams:
     """`ray`: the cluster: `auto` (the one this machine belongs to), HOST:PORT, or `local` (one for this run)."""
     num_workers: int | None = Field(default=None, ge=1)
     """Videos computed at once; None: 2, on Ray as many as the cluster has room for."""
-    num_cpus: int = Field(default=1, ge=1)
-    """`ray`: cores of each worker."""
+    num_cpus: int | None = Field(default=None, ge=1)
+    """Cores for one video; None: all, of a Ray worker one. Vectors are equal to the last bit for equal numbers only."""
     num_gpus: float | None = Field(default=None, ge=0)
     """`ray`: GPUs of each worker, 0.5 to have two share one; None: one where there are any."""
 

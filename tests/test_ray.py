@@ -23,6 +23,7 @@ from mgv.library.manifest import read_manifest
 from mgv.library.materialize import materialize
 from mgv.library.plan import Work, want
 from mgv.workspace import Workspace
+from tests.conftest import set_params
 from tests.media.make_video import make_video
 
 ROOT = Path(__file__).parents[1]
@@ -87,7 +88,7 @@ def library(workspace: Workspace, tmp_path: Path) -> Workspace:
     clips = [make_video(tmp_path / f"clip-{w}x{h}.mp4", num_frames=25, size=(w, h)) for w, h in sizes]
     ingest(workspace, [talk, *clips])
     (workspace.videos_dir / "bad.mp4").write_text("not a video")
-    return workspace
+    return set_params(workspace.root, materialize={"num_cpus": 1})
 
 
 @pytest.mark.timeout(400)
