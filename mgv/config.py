@@ -62,6 +62,16 @@ class MaterializeParams:
     transcriber: TranscriberParams = Field(default_factory=TranscriberParams)
     ocr: PartParams = Field(default_factory=lambda: PartParams(name="none"))
     """On-screen text: `none` or `rapidocr` (extra `ocr`)."""
+    engine: Literal["local", "ray"] = "local"
+    """Who computes when the stage runs as a flow: threads of its process, or Ray workers (extra `ray`)."""
+    ray_address: str = "auto"
+    """`ray`: the cluster: `auto` (the one this machine belongs to), HOST:PORT, or `local` (one for this run)."""
+    num_workers: int | None = Field(default=None, ge=1)
+    """Videos computed at once; None: 2, on Ray as many as the cluster has room for."""
+    num_cpus: int | None = Field(default=None, ge=1)
+    """Cores for one video; None: all, of a Ray worker one. Vectors are equal to the last bit for equal numbers only."""
+    num_gpus: float | None = Field(default=None, ge=0)
+    """`ray`: GPUs of each worker, 0.5 to have two share one; None: one where there are any."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -356,6 +366,20 @@ class PublishParams:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
+class OperationsParams:
+    """What `mgv clean` keeps, and how much disk a workspace may take."""
+
+    keep_libraries: int = Field(default=5, ge=1)
+    """Newest libraries that stay; so do those of published models and of the champion's history."""
+    older_than_days: float = Field(default=30.0, ge=0)
+    """Nothing younger goes."""
+    grace_hours: float = Field(default=24.0, ge=0)
+    """How long a library's tables stay after it was taken out of the list, for those who are reading it."""
+    disk_budget_gb: float | None = Field(default=None, gt=0)
+    """More than this on the workspace's disk stops a retrain before it begins; None: no limit."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Params:
     """All of params.yaml."""
 
@@ -367,6 +391,7 @@ class Params:
     prepare: PrepareParams = Field(default_factory=PrepareParams)
     evaluate: EvaluateParams = Field(default_factory=EvaluateParams)
     publish: PublishParams = Field(default_factory=PublishParams)
+    operations: OperationsParams = Field(default_factory=OperationsParams)
 
 
 def load_params(path: Path) -> Params:

@@ -20,7 +20,7 @@ LAYERS = [
     "api",
     "replay lineage openlineage",
     "evaluate",
-    "doctor demo",
+    "doctor demo operations monitor",
     "cli",
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer.split()}

@@ -10,7 +10,14 @@ import os
 import signal
 import sys
 
-from mgv.cli import library, lineage, machine, models, publishing  # noqa: F401  the commands join the app
+from mgv.cli import (  # noqa: F401  the commands join the app
+    library,
+    lineage,
+    machine,
+    models,
+    operations,
+    publishing,
+)
 from mgv.cli.app import app
 from mgv.cli.console import printable
 from mgv.errors import MgvError
@@ -44,5 +51,6 @@ _QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "LANCEDB_LOG": "error",
     "DO_NOT_TRACK": "1",
 }

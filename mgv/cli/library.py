@@ -110,6 +110,10 @@ def materialize(
     from mgv.registry import champion
 
     workspace = open_workspace(library)
+    if workspace.params.materialize.engine == "ray":
+        print(
+            "mgv: computing on this machine; `dvc repro materialize` computes on Ray workers", file=sys.stderr
+        )
     with bars() as bar:
         bar.stage("materialize")
         report = run(workspace, rebuild=rebuild, on_plan=bar.plan, on_step=bar.step)

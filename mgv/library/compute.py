@@ -65,6 +65,14 @@ def compute_video(
         return failed_rows(work, str(error))
 
 
+def use_cores(num_cpus: int | None) -> None:
+    """Have this thread compute with so many cores: sums over other numbers of them are rounded otherwise."""
+    if num_cpus is not None:
+        import torch
+
+        torch.set_num_threads(num_cpus)
+
+
 def failed_rows(work: Work, reason: str, *, try_again: bool = False) -> VideoRows:
     """The row of a video that could not be computed. With try_again the next run takes it up again."""
     wanted = work.wanted

@@ -107,8 +107,9 @@ class Materialization:
 
         Raises MgvError for what would go wrong with every video (parameters, weights), others as they come.
         """
-        from mgv.library.compute import compute_video
+        from mgv.library.compute import compute_video, use_cores
 
+        use_cores(self._params.num_cpus)
         return compute_video(work, self._parts, self._params, on_step)
 
     def write(self, rows: VideoRows) -> None:

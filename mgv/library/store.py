@@ -6,19 +6,21 @@ Only this module and search.py talk to LanceDB. Filters are expressions, never t
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import lancedb
 import pyarrow as pa
 from lancedb.expr import col, lit
 from lancedb.index import FTS, BTree, IvfFlat
 
-from mgv.errors import WorkspaceError
+from mgv.errors import BusyError, WorkspaceError
 from mgv.library.schema import VIDEOS, frames_schema, segments_schema
 
 logger = logging.getLogger(__name__)
@@ -31,11 +33,16 @@ _KEEP = timedelta(days=365_000)
 
 
 class Store:
-    """The three tables, open for writing. One writer at a time (the workspace's lock sees to it)."""
+    """The three tables, open for writing. One writer at a time.
+
+    On one machine the workspace's lock sees to it. On an object store nothing can: there every write checks that the
+    tables are as this writer left them, and the one that finds another's write stops (BusyError), before its video
+    counts as done. Readers see finished libraries only, and the next run does again what was in hand.
+    """
 
     def __init__(self, uri: str) -> None:
         """Open the store, making the tables that are missing."""
-        self._db = _connect(uri)
+        self._uri, self._db = uri, _connect(uri)
         names = set(self._db.list_tables().tables)
         self._tables = {name: self._db.open_table(name) for name in TABLES if name in names}
         for name, schema in (
@@ -45,6 +52,29 @@ class Store:
         ):
             if name not in names:
                 self._make(name, schema)
+        self._left = self.versions()
+
+    @contextmanager
+    def _writing(self, name: str, commits: int = 1) -> Iterator[Any]:
+        """Around what makes so many new versions of a table. Raises BusyError when another writer has made one."""
+        self.check_alone(name)
+        yield self._tables[name]
+        if self._tables[name].version != self._left[name] + commits:
+            raise self._not_alone(name)
+        self._left[name] += commits
+
+    def check_alone(self, *names: str) -> None:
+        """Raises BusyError when these tables (all, if none is named) are not as this writer left them."""
+        for name in names or TABLES:
+            self._tables[name].checkout_latest()
+            if self._tables[name].version != self._left[name]:
+                raise self._not_alone(name)
+
+    def _not_alone(self, name: str) -> BusyError:
+        return BusyError(
+            f"{self._uri}: another writer has changed the table {name!r}; let one machine at a time write to a store, "
+            "then run `mgv materialize` again (docs/scaling.md)"
+        )
 
     def _make(self, name: str, schema: pa.Schema) -> None:
         """An empty table in place of what has this name; its older versions stay readable."""
@@ -62,9 +92,10 @@ class Store:
     def put_video(self, row: Mapping[str, Any]) -> None:
         """Write a video's row in place of the one it has."""
         rows = pa.Table.from_pylist([dict(row)], schema=VIDEOS)
-        self._tables["videos"].merge_insert(
-            "video_id"
-        ).when_matched_update_all().when_not_matched_insert_all().execute(rows)
+        self.check_alone()
+        with self._writing("videos") as table:
+            merge = table.merge_insert("video_id").when_matched_update_all().when_not_matched_insert_all()
+            merge.execute(rows)
 
     def replace_rows(self, table: str, video_id: str, rows: pa.Table) -> None:
         """A video's rows of `frames` or `segments`, in place of those it has.
@@ -73,26 +104,34 @@ class Store:
         """
         if not self._tables[table].schema.equals(rows.schema):
             ready = (col("state") == lit("ready")).to_sql()
-            self._tables["videos"].update(
-                where=ready, values={f"{table}_key": ""}
-            )  # after a kill all are redone
-            self._make(table, rows.schema)
-        self._tables[table].delete(col("video_id") == lit(video_id))
+            with self._writing("videos") as videos:
+                videos.update(where=ready, values={f"{table}_key": ""})  # after a kill all are redone
+            with self._writing(table, commits=3):
+                self._make(table, rows.schema)
+        with self._writing(table) as own:
+            own.delete(col("video_id") == lit(video_id))
         if rows.num_rows:
-            self._tables[table].add(rows)
+            with self._writing(table) as own:
+                own.add(rows)
 
     def remove_rows(self, video_id: str) -> None:
         """Take a video's frames and segments out."""
         for name in ("frames", "segments"):
-            self._tables[name].delete(col("video_id") == lit(video_id))
+            with self._writing(name) as table:
+                table.delete(col("video_id") == lit(video_id))
 
     def remove_video(self, video_id: str) -> None:
         """Take a video out: its own row last, so that a kill in between leaves it to be removed again."""
         self.remove_rows(video_id)
-        self._tables["videos"].delete(col("video_id") == lit(video_id))
+        with self._writing("videos") as table:
+            table.delete(col("video_id") == lit(video_id))
 
     def finish(self, index_min_rows: int) -> None:
-        """Fold new rows into the indices, compact, and make a vector index where a table has grown large."""
+        """Fold new rows into the indices, compact, and make a vector index where a table has grown large.
+
+        Raises BusyError when the tables do not hold what the videos' rows say: another writer was at work.
+        """
+        self.check_alone()
         for name in ("frames", "segments"):
             table = self._tables[name]
             table.optimize(cleanup_older_than=_KEEP)
@@ -101,6 +140,34 @@ class Store:
                 logger.info("indexing %d vectors of %s", num_rows, name)
                 table.create_index("vector", config=_vector_index(num_rows))
         self._tables["videos"].optimize(cleanup_older_than=_KEEP)
+        self._left = self.versions()
+        self._check_whole()
+
+    def _check_whole(self) -> None:
+        """Raises BusyError, after noting them to be done again, where videos do not have the rows they should."""
+        videos = self.read_videos()
+        wrong = {video_id for video_id, row in videos.items() if row["state"] == "pending"}
+        for name in ("frames", "segments"):
+            expected = {video_id: row[f"num_{name}"] for video_id, row in videos.items()}
+            if self._tables[name].count_rows() == sum(expected.values()):
+                continue
+            ids = self._tables[name].search().select(["video_id"]).limit(None).to_arrow()["video_id"]
+            found = {each["values"]: each["counts"] for each in ids.value_counts().to_pylist()}
+            wrong |= {
+                video_id
+                for video_id in expected | found
+                if expected.get(video_id, 0) != found.get(video_id, 0)
+            }
+        if wrong:
+            for video_id in wrong & videos.keys():
+                keys = {"frames_key": "", "segments_key": ""}
+                self.put_video({**videos[video_id], "state": "pending", **keys})
+            for video_id in wrong - videos.keys():
+                self.remove_rows(video_id)
+            raise BusyError(
+                f"{self._uri}: {len(wrong)} videos were written by two runs at once; let one machine at a time write "
+                "to a store, then run `mgv materialize` again, which does them anew (docs/scaling.md)"
+            )
 
     def versions(self) -> dict[str, int]:
         """The newest version of each table."""
@@ -118,6 +185,78 @@ class Store:
                 table.tags.update(tag, table.version)
             else:
                 table.tags.create(tag, table.version)
+
+
+class Retention:
+    """The tables' older versions: which are there, and taking away those that nobody needs."""
+
+    def __init__(self, uri: str) -> None:
+        """Raises WorkspaceError when the tables cannot be read."""
+        import lance
+
+        options = storage_options() if "://" in uri else None
+        try:
+            self._tables = {
+                name: lance.dataset(f"{uri}/{name}.lance", storage_options=options) for name in TABLES
+            }
+        except LANCE_ERRORS as error:
+            raise broken(uri, error) from error
+
+    def untag(self, tag: str) -> None:
+        """Take a tag off all tables that have it."""
+        for table in self._tables.values():
+            if tag in table.tags.list():
+                table.tags.delete(tag)
+
+    def clean(self, held: Iterable[Mapping[str, int]], younger_than: timedelta) -> int:
+        """Remove the versions that are neither held, nor tagged, nor younger; the bytes that this freed.
+
+        held: of each library that stays, its tables' versions.
+        """
+        held, num_bytes = list(held), 0
+        for name in TABLES:
+            if old := self._old(name, held, set(), younger_than):
+                stats = self._tables[name].cleanup_old_versions(
+                    older_than=younger_than, versions=old, error_if_tagged_old_versions=False
+                )
+                num_bytes += stats.bytes_removed
+        return num_bytes
+
+    def would_free(
+        self, held: Iterable[Mapping[str, int]], untagged: Iterable[str], younger_than: timedelta
+    ) -> int:
+        """About what `clean` would free once these tags are off: the data files that only old versions have."""
+        held, num_bytes = list(held), 0
+        for name, table in self._tables.items():
+            old = self._old(name, held, set(untagged), younger_than)
+            kept = {each["version"] for each in table.versions()} - set(old)
+            files: dict[str, int] = {}
+            for version in old:
+                files |= _data_files(table, version)
+            for version in kept if files else ():
+                for path in _data_files(table, version):
+                    files.pop(path, None)
+            num_bytes += sum(files.values())
+        return num_bytes
+
+    def _old(
+        self, name: str, held: list[Mapping[str, int]], untagged: set[str], younger_than: timedelta
+    ) -> list[int]:
+        table = self._tables[name]
+        keep = {versions[name] for versions in held} | {table.latest_version}
+        keep |= {facts["version"] for tag, facts in table.tags.list().items() if tag not in untagged}
+        before = datetime.now(UTC) - younger_than
+        return [
+            each["version"]
+            for each in table.versions()
+            if each["version"] not in keep and each["timestamp"].astimezone(UTC) < before
+        ]
+
+
+def _data_files(table: Any, version: int) -> dict[str, int]:
+    """A version's data files and their sizes."""
+    fragments = table.checkout_version(version).get_fragments()
+    return {file.path: file.file_size_bytes or 0 for each in fragments for file in each.data_files()}
 
 
 def open_store(uri: str, *, anew_if_broken: bool = False) -> Store:
@@ -181,9 +320,19 @@ def only_videos(video_ids: Iterable[str]) -> Any:
     return col("video_id").isin([lit(video_id) for video_id in video_ids])
 
 
+def storage_options() -> dict[str, str]:
+    """What object stores need beyond their own environment variables: a server on this machine may speak plain HTTP.
+
+    Elsewhere that takes AWS_ALLOW_HTTP=true.
+    """
+    endpoint = urlsplit(os.environ.get("AWS_ENDPOINT_URL", ""))
+    on_loopback = endpoint.scheme == "http" and endpoint.hostname in ("127.0.0.1", "localhost", "::1")
+    return {"allow_http": "true"} if on_loopback else {}
+
+
 def _connect(uri: str) -> Any:
     try:
-        return lancedb.connect(uri)
+        return lancedb.connect(uri, storage_options=storage_options() if "://" in uri else None)
     except (ValueError, OSError, RuntimeError) as error:
         raise WorkspaceError(f"{uri}: cannot be opened as a LanceDB store: {error}") from error
 

@@ -24,6 +24,7 @@ BENCHMARKS = {
     "model": "the video language model beside the bare language model",
     "starter": "the starter model on unseen combinations",
     "train": "training beside a plain loop that does what upstream does",
+    "scale": "materialising on Ray workers beside one process",
     "memory": "peak memory on an hour of video",
 }
 
