@@ -13,6 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows import run_flow
 from mgv.errors import MgvError
 from mgv.library.compute import VideoRows, failed_rows
 from mgv.library.materialize import materializing
@@ -66,4 +67,4 @@ if __name__ == "__main__":
     parser.add_argument("--library", type=Path, default=Path(), metavar="DIR")
     parser.add_argument("--rebuild", action="store_true", help="compute everything anew")
     given = parser.parse_args()
-    materialize(given.library, given.rebuild)
+    run_flow(materialize, library=given.library, rebuild=given.rebuild)

@@ -65,10 +65,13 @@ def evaluate(
     params: EvaluateParams,
     output: Path,
     *,
+    library: Library | None = None,
     retry_failed: bool = False,
     progress: Progress = Progress(),
 ) -> Run:
     """Evaluate what params say; answers and verdicts are kept under `output`, and a run that was stopped goes on.
+
+    library: an open one, where it is asked (asks_library); None opens the newest.
 
     Raises ConfigError when there is nothing to evaluate, or a part is unknown; WorkspaceError when a file or the
     library is missing.
@@ -83,7 +86,8 @@ def evaluate(
         "limit": params.limit,
         "num_bootstrap": params.num_bootstrap,
     }
-    library = open_library(workspace) if params.queries or params.system == "library" else None
+    if library is None and asks_library(params):
+        library = open_library(workspace)
     rows: list[Scored] = []
     if params.questions is not None:
         asked = ask(workspace, params, output, library=library, retry_failed=retry_failed, progress=progress)
@@ -111,6 +115,11 @@ def evaluate(
         facts["library"] = library.manifest.digest
     facts["time_s"] = round(time.perf_counter() - started, 1)
     return summed_up(facts, rows, params)
+
+
+def asks_library(params: EvaluateParams) -> bool:
+    """Whether the library is asked or searched, not only a model."""
+    return params.queries is not None or params.system == "library"
 
 
 def ask(

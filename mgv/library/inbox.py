@@ -52,9 +52,7 @@ def take_in(workspace: Workspace, inbox: Path, settle_s: float) -> Taken:
     results = ingest(workspace, ready, keep_sources=False) if ready else []
     for video, result in zip(ready, results, strict=True):
         _clear_away(inbox, video, result)
-    return Taken(
-        results=tuple(results), waiting=tuple(str(video.relative_to(inbox)) for video in waiting)
-    )
+    return Taken(results=tuple(results), waiting=tuple(str(video.relative_to(inbox)) for video in waiting))
 
 
 def _videos(inbox: Path) -> Iterator[Path]:
