@@ -100,7 +100,7 @@ def _follow_parent() -> None:
 
 @contextmanager
 def gpu_slot() -> Iterator[None]:
-    """Hold a slot of the concurrency limit `gpu` where this machine has a GPU; there is nothing to wait for elsewhere."""
+    """Hold a slot of the concurrency limit `gpu` where this machine has a GPU; elsewhere nobody waits."""
     import torch
 
     if not torch.cuda.is_available():

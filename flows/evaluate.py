@@ -18,10 +18,9 @@ from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import gpu_slot, run_flow
-from mgv.api import Library
 from mgv.errors import MgvError
-from mgv.evaluate.run import evaluate as run_evaluation
 from mgv.evaluate.run import asks_library, write_results
+from mgv.evaluate.run import evaluate as run_evaluation
 from mgv.workspace import find_workspace
 
 
@@ -94,7 +93,11 @@ def evaluate(
         for future in shards:
             future.result()
     output = output or workspace.root / "results"
-    opened = Library.open(workspace.root) if live and asks_library(params) else None
+    opened = None
+    if live and asks_library(params):
+        from mgv.api import Library
+
+        opened = Library.open(workspace.root)
     with gpu_slot():
         run = run_evaluation(workspace, params, output, library=opened)
     write_results(output, run, workspace.videos_dir)

@@ -175,7 +175,7 @@ def decision(workspace: Workspace) -> Verdict:
 
 
 def _checks(workspace: Workspace, candidate: Run, has_champion: bool) -> tuple[list[Check], list[str]]:
-    """The metrics of `retrain.gate` beside the champion's and of `evaluate.gate` beside the baseline's; what is worse."""
+    """Each metric of `retrain.gate` beside the champion's, of `evaluate.gate` beside the baseline's; what is worse."""
     params, checks, faults = workspace.params, [], []
     against: list[tuple[Path, dict[str, float], str]] = []
     incumbent = registry.CHAMPION if has_champion else params.retrain.incumbent

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any, Literal
@@ -105,8 +106,8 @@ def repro(
 ) -> Outcome:
     """Run a DVC stage, and those ahead of it, where something changed; each line of output is told to on_line.
 
-    `restored`: DVC had the result of the same inputs. Whatever ends this call ends the stage's processes too. Raises the
-    stage's own MgvError where it ended with one, ChildProcessError when it died otherwise.
+    `restored`: DVC had the result of the same inputs. Whatever ends this call ends the stage's processes too.
+    Raises the stage's own MgvError where it ended with one, ChildProcessError when it died otherwise.
     """
     said: list[str] = []
 
@@ -156,10 +157,8 @@ def _end_group(process: subprocess.Popen[str]) -> None:
     if sys.platform == "win32":
         process.kill()
     else:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
     process.wait()
 
 
