@@ -18,9 +18,9 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 from prefect.exceptions import ObjectNotFound
-from prefect.flows import EntrypointType
 from prefect.schedules import Cron
 from prefect.settings import get_current_settings
+from prefect.types.entrypoint import EntrypointType
 
 from flows import GPU_LIMIT
 from flows.retrain import retrain
@@ -35,7 +35,7 @@ POOL = "mgv"
 
 def deployment_of(workspace: Workspace, name: str, schedule: RetrainParams) -> Any:
     """Retrain of this workspace, on its schedule, one run at a time; a run that comes due meanwhile waits."""
-    return retrain.to_deployment(  # type: ignore[attr-defined]
+    return retrain.to_deployment(
         name,
         schedule=Cron(schedule.cron, timezone=schedule.timezone),
         parameters={"library": str(workspace.root), "wait": True},

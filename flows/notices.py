@@ -56,7 +56,7 @@ def tell(workspace: Workspace, subject: str, body: str) -> None:
     """Tell every block of `retrain.notify`. One that cannot be reached is logged, and stops nothing."""
     for name in workspace.params.retrain.notify:
         try:
-            block: Any = Block.load(name, _sync=True)
+            block: Any = Block.load(name)
             with block.raise_on_failure():
                 block.notify(body, subject)
         except Exception as error:

@@ -158,7 +158,8 @@ def decision(workspace: Workspace) -> Verdict:
     candidate = read_run(workspace.root / "results")
     champion = registry.champion(workspace)
     if taken_back(workspace):
-        checks, faults = [], ["this model was rolled back: `mgv promote VERSION` makes it live again"]
+        checks: list[Check] = []
+        faults = ["this model was rolled back: `mgv promote VERSION` makes it live again"]
     elif (
         champion is not None and same_model(workspace, champion.version) and not asks_library(params.evaluate)
     ):
@@ -176,7 +177,9 @@ def decision(workspace: Workspace) -> Verdict:
 
 def _checks(workspace: Workspace, candidate: Run, has_champion: bool) -> tuple[list[Check], list[str]]:
     """Each metric of `retrain.gate` beside the champion's, of `evaluate.gate` beside the baseline's; what is worse."""
-    params, checks, faults = workspace.params, [], []
+    params = workspace.params
+    checks: list[Check] = []
+    faults: list[str] = []
     against: list[tuple[Path, dict[str, float], str]] = []
     incumbent = registry.CHAMPION if has_champion else params.retrain.incumbent
     if params.retrain.gate and incumbent != "none":

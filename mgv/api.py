@@ -22,15 +22,16 @@ from pathlib import Path
 from typing import Any
 
 from mgv.answer import Answerer, answer, load_answerer
+from mgv.config import AnswererParams
 from mgv.encoders.parts import part_revisions
 from mgv.errors import UsageError, WorkspaceError
 from mgv.library.ingest import content_id
-from mgv.library.manifest import Manifest, read_manifest
 from mgv.library.parts import Parts
 from mgv.library.search import Hit, rows_within, text_hits, vector_hits
 from mgv.library.store import open_for_reading, reading
 from mgv.library.words import MAX_QUERY_CHARS
 from mgv.records import Answer, Moment, Video
+from mgv.registry import CHAMPION, Live, live, live_at, verify
 from mgv.retrieve import Found, Reach, fuse
 from mgv.workspace import Workspace, find_workspace
 
@@ -42,10 +43,11 @@ WHOLE_VIDEO_S = 180.0
 
 
 class Library:
-    """A finished library, read at the versions of its last `mgv materialize`."""
+    """A finished library and the model that answers from it: those that are live, or were (mgv/registry.py)."""
 
-    def __init__(self, workspace: Workspace, manifest: Manifest) -> None:
-        self.workspace, self.manifest = workspace, manifest
+    def __init__(self, workspace: Workspace, answering: Live) -> None:
+        self.workspace, self.live = workspace, answering
+        self.manifest = manifest = answering.manifest
         self._tables = open_for_reading(workspace.store_uri, manifest.versions)
         with reading(workspace.store_uri):
             rows = self._tables["videos"].to_arrow().to_pylist()
@@ -55,15 +57,14 @@ class Library:
             logger.warning("the parts that made this library have been updated; run `mgv materialize`")
 
     @classmethod
-    def open(cls, path: str | Path = ".") -> Library:
-        """The library of the workspace at path or above it. Raises WorkspaceError where there is none yet."""
+    def open(cls, path: str | Path = ".", *, as_of: str | None = None) -> Library:
+        """The library of the workspace at path or above it: the champion's, else the last `mgv materialize`'s.
+
+        as_of: another one, by `newest`, a tag, a model version, a date or time, or a git commit (registry.live_at).
+        Raises WorkspaceError where there is none yet, or it is not kept.
+        """
         workspace = find_workspace(Path(path))
-        manifest = read_manifest(workspace.manifest)
-        if manifest is None:
-            raise WorkspaceError(
-                f"{workspace.root}: nothing materialised yet; run `mgv ingest FILES` and `mgv materialize`"
-            )
-        return cls(workspace, manifest)
+        return cls(workspace, live(workspace) if as_of is None else live_at(workspace, as_of))
 
     def videos(self) -> list[Video]:
         """The library's videos, by name."""
@@ -109,12 +110,28 @@ class Library:
         return answer(question, moments, answerer)
 
     def use_answerer(self, name: str | None = None, pretrained: str | None = None) -> None:
-        """Answer with another part than params.yaml says: its name, its weights, or both."""
+        """Answer with another part than params.yaml says: its name, its weights, or both.
+
+        `video_llm` without weights is the champion, where there is one.
+        """
         params = self.workspace.params.ask.answerer
         name = name or params.name
-        pretrained = pretrained or (params.pretrained if name == params.name else "starter")
+        default = CHAMPION if name == "video_llm" and self.live.model else "starter"
+        pretrained = pretrained or (params.pretrained if name == params.name else default)
         chosen = replace(params, name=name, pretrained=pretrained)
-        self._answerer = load_answerer(chosen, self._parts.text_embedder, self.workspace.videos_dir)
+        ask = replace(self.workspace.params.ask, answerer=chosen)
+        self.workspace = replace(self.workspace, params=replace(self.workspace.params, ask=ask))
+        self._answerer = self._load_answerer()
+
+    @property
+    def answerer_params(self) -> AnswererParams:
+        """The part that answers, `champion` as the folder that it stands for."""
+        params = self.workspace.params.ask.answerer
+        if params.name != "video_llm" or params.pretrained != CHAMPION:
+            return params
+        if self.live.model is None:
+            raise WorkspaceError("there is no champion to answer; run `mgv publish` and `mgv promote`")
+        return replace(params, pretrained=str(self.live.model))
 
     def with_weights(self, **weights: float) -> Library:
         """The same library, already open, with these search channels weighted otherwise: 0 leaves one out."""
@@ -130,9 +147,13 @@ class Library:
 
     @cached_property
     def _answerer(self) -> Answerer:
-        return load_answerer(
-            self.workspace.params.ask.answerer, self._parts.text_embedder, self.workspace.videos_dir
-        )
+        return self._load_answerer()
+
+    def _load_answerer(self) -> Answerer:
+        params = self.answerer_params
+        if self.live.model is not None and params.pretrained == str(self.live.model):
+            verify(self.live.model)
+        return load_answerer(params, self._parts.text_embedder, self.workspace.videos_dir)
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:

@@ -70,14 +70,17 @@ def _identity(root: Path) -> list[str]:
     return [] if named.stdout.strip() else ["-c", "user.name=mgv", "-c", "user.email=mgv@localhost"]
 
 
-def track(root: Path, path: Path) -> None:
-    """Put a file or folder under DVC (`dvc add`), which writes `<path>.dvc` and stages it in git."""
+def track(root: Path, path: Path, *, relink: bool = True) -> None:
+    """Put a file or folder under DVC (`dvc add`), which writes `<path>.dvc` and stages it in git.
+
+    relink: its files become links to DVC's cache, one after the other; without, they are copied there and left alone.
+    """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     try:
         with Repo(str(root)) as repo:
-            repo.add(str(path))
+            repo.add(str(path), relink=relink)
     except (DvcException, OSError) as error:
         raise WorkspaceError(f"dvc add {path.relative_to(root)} failed in {root}: {error}") from error
 
@@ -85,17 +88,6 @@ def track(root: Path, path: Path) -> None:
 def changed_stages(root: Path) -> list[str]:
     """The stages, and tracked files (`data/videos.dvc`), that are not up to date."""
     return list(json.loads(_dvc(["status", "--json"], root) or "{}"))
-
-
-def locked_stage(root: Path, stage: str) -> dict[str, dict[str, str]]:
-    """What dvc.lock says a stage was last made from and made: `deps` and `outs`, path → digest; empty before."""
-    path = root / "dvc.lock"
-    lock = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    found: dict[str, Any] = (lock.get("stages") or {}).get(stage) or {}
-    return {
-        side: {each["path"]: str(each.get("md5") or each.get("etag") or "") for each in found.get(side) or []}
-        for side in ("deps", "outs")
-    }
 
 
 Outcome = Literal["ran", "restored", "unchanged"]
@@ -173,11 +165,6 @@ def _stage_error(stage: str, said: list[str]) -> Exception:
     return ChildProcessError(f"stage {stage} failed: {told[-1]}")
 
 
-def head(root: Path) -> str:
-    """The commit that is checked out."""
-    return _run(["git", "rev-parse", "HEAD"], root)
-
-
 def commit_changes(root: Path, names: list[str], message: str) -> bool:
     """Commit those of these files that there are and that changed; whether there was anything to commit."""
     there = [name for name in names if (root / name).exists()]
@@ -211,3 +198,56 @@ def push(root: Path) -> list[str]:
     else:
         notes.append("commits not pushed: git has no remote (`git remote add origin URL`)")
     return notes
+
+
+def head(root: Path) -> tuple[str, bool] | None:
+    """The commit that root is at and whether tracked files differ from it; None before the first commit."""
+    try:
+        commit = _run(["git", "rev-parse", "--verify", "--quiet", "HEAD"], root)
+        return commit, bool(_run(["git", "status", "--porcelain", "--untracked-files=no"], root))
+    except WorkspaceError:
+        return None
+
+
+def find_commit(root: Path, revision: str) -> str | None:
+    """The commit that a name (branch, tag, part of a hash) stands for; None when git knows none."""
+    try:
+        return _run(
+            ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"], root
+        )
+    except WorkspaceError:
+        return None
+
+
+def read_at(root: Path, commit: str, path: str) -> str | None:
+    """The text of a file of a commit, of git's or of DVC's (from its cache, else the remote); None when there is none.
+
+    Raises WorkspaceError when DVC knows the file and cannot get it.
+    """
+    import dvc.api
+    from dvc.exceptions import DvcException, PathMissingError
+    from dvc.scm import SCMError
+
+    try:
+        return str(dvc.api.read(path, repo=str(root), rev=commit, encoding="utf-8"))
+    except (PathMissingError, FileNotFoundError):
+        return None
+    except (DvcException, SCMError, OSError) as error:
+        raise WorkspaceError(
+            f"{path} of commit {commit[:12]} cannot be read ({error}); try `dvc fetch`"
+        ) from error
+
+
+def lock_digests(root: Path) -> dict[str, dict[str, dict[str, str]]]:
+    """Digests that dvc.lock holds: stage → `deps` or `outs` → path → digest. Empty before the first `dvc repro`."""
+    try:
+        stages = yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+    except (OSError, TypeError, KeyError, ValueError, yaml.YAMLError):
+        return {}
+    return {
+        name: {
+            side: {each["path"]: each["md5"] for each in stage.get(side, ()) if "md5" in each}
+            for side in ("deps", "outs")
+        }
+        for name, stage in stages.items()
+    }

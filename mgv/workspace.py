@@ -4,6 +4,8 @@ params.yaml  dvc.yaml  .dvc/     what is done, with what
 data/videos/  data/videos.dvc    raw videos, versioned by DVC
 data/library/                    LanceDB tables (or an object store, `materialize.store`)
 data/library.json                the manifest: which table versions are the finished library
+data/manifests/<tag>.json        the same of every finished library
+models/published/                published models and which of them is live (mgv/registry.py)
 data/prepare/<stage>/*.jsonl     samples to train on, by split, and report.json
 """
 
@@ -30,7 +32,12 @@ _GITIGNORE = """\
 !/data/prepare/
 /data/prepare/*
 !/data/prepare/report.json
-/models/
+/models/*
+!/models/published/
+/models/published/*
+!/models/published/*.dvc
+!/models/published/.gitignore
+!/models/published/champion.json
 /results/
 """
 
@@ -56,6 +63,16 @@ class Workspace:
     def manifest(self) -> Path:
         """The finished library's table versions and keys."""
         return self.root / "data" / "library.json"
+
+    @property
+    def manifests_dir(self) -> Path:
+        """The manifest of every finished library, by tag."""
+        return self.root / "data" / "manifests"
+
+    @property
+    def published_dir(self) -> Path:
+        """The published models and the champion's pointer (mgv/registry.py)."""
+        return self.root / "models" / "published"
 
     @property
     def store_uri(self) -> str:

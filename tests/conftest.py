@@ -1,4 +1,4 @@
-"""Fixtures: a fresh workspace, as `mgv init` makes it."""
+"""Fixtures: a fresh workspace, as `mgv init` makes it, and a tiny model on disk."""
 
 from __future__ import annotations
 
@@ -29,6 +29,24 @@ def workspace(_made_workspace: Path, tmp_path: Path) -> Workspace:
     shutil.copytree(_made_workspace, root, symlinks=True)
     set_params(root, materialize=RANDOM_PARTS)
     return find_workspace(root)
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random MiniGPT4-Video of a few thousand weights, which looks at 3 frames."""
+    import torch
+
+    from mgv.model.adapt import Lora, adapt
+    from mgv.model.build import build_processor, build_video_llm
+    from mgv.model.checkpoint import save_checkpoint
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model") / "model"
+    model, tokenizer = build_video_llm("minigpt4_video", device="cpu")
+    adapt(model, lora=Lora(rank=2))
+    save_checkpoint(model, build_processor(model, tokenizer, num_frames=3, max_new_tokens=16), folder)
+    return folder
 
 
 def set_params(root: Path, **sections: dict[str, object]) -> Workspace:

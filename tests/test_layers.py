@@ -14,7 +14,7 @@ LAYERS = [
     "model",
     "library",
     "data",
-    "train",
+    "train registry",
     "retrieve",
     "endpoint answer answerers",
     "api",

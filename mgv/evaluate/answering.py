@@ -5,7 +5,6 @@ Decoding is greedy, results are kept by item, and an item that fails is recorded
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import re
@@ -28,6 +27,7 @@ from mgv.evaluate.metrics import LETTERS, chosen
 from mgv.evaluate.questions import Item
 from mgv.evaluate.spans import Span
 from mgv.records import Cue
+from mgv.registry import folder_digest
 
 if TYPE_CHECKING:
     from mgv.api import Library
@@ -303,20 +303,6 @@ def _folder_reader(folder: Path) -> tuple[float, float, float, _Read]:
     return 0.0, len(files) / FOLDER_RATE, FOLDER_RATE, read
 
 
-def folder_digest(folder: Path) -> str:
-    """SHA-256 of a folder's files and their names. Raises WeightsError when there is none."""
-    if not folder.is_dir():
-        raise WeightsError(
-            f"{folder}: no such folder; train a model (`mgv train`), or name one by evaluate.model"
-        )
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with path.open("rb") as source:
-            content = hashlib.file_digest(source, "sha256").hexdigest()
-        digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
-    return digest.hexdigest()
-
-
 # a library
 
 
@@ -332,7 +318,7 @@ class LibrarySystem:
         from mgv.model.checkpoint import model_folder
 
         params = self._library.workspace.params
-        answerer = params.ask.answerer
+        answerer = self._library.answerer_params
         own = model_folder(answerer.pretrained) if answerer.name == "video_llm" else None
         return {
             "system": "library",

@@ -32,6 +32,7 @@ from mgv.evaluate.scores import (
     score_item,
     summarise,
 )
+from mgv.registry import NEWEST, find_model
 from mgv.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -138,9 +139,7 @@ def ask(
     if params.system == "library":
         system = LibrarySystem(library or open_library(workspace), within_video=params.within_video)
     else:
-        from mgv.model.checkpoint import model_folder
-
-        system = ModelSystem(model_folder(params.model, workspace.root), params)
+        system = ModelSystem(find_model(workspace, params.model), params)
     facts = system.facts() | {"items": questions.digest}
     folder = output / "answers" / facts_digest(facts)[:12]
     answers = Ledger(folder, "answers", facts, key=("item_id",))
@@ -246,10 +245,10 @@ def search(
 
 
 def open_library(workspace: Workspace) -> Library:
-    """The workspace's library. Raises WorkspaceError where there is none yet."""
+    """The workspace's newest library, live or not yet. Raises WorkspaceError where there is none."""
     from mgv.api import Library
 
-    return Library.open(workspace.root)
+    return Library.open(workspace.root, as_of=NEWEST)
 
 
 def write_results(folder: Path, run: Run, videos_dir: Path) -> None:

@@ -1,9 +1,13 @@
-"""Manifest: data/library.json, which says what the finished library is. Readers start from it, DVC pins it."""
+"""Manifest: data/library.json, which says what the finished library is. Readers start from it, DVC pins it.
+
+data/manifests/<tag>.json keeps every finished library's, so that an older one can be read as long as LanceDB has it.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+import re
+from dataclasses import asdict, field
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -11,7 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from mgv.config import MaterializeParams
 from mgv.errors import WorkspaceError
-from mgv.workspace import write_json
+from mgv.workspace import Workspace, write_json
 
 FORMAT = 1
 
@@ -48,25 +52,78 @@ class Manifest:
     """Every video, by name; those that failed too."""
     failed: dict[str, str]
     """File name of each unreadable video → the reason."""
+    finished_at: str = field(default="", compare=False)
+    """When it was finished, ISO-8601 in UTC; empty of libraries older than this field."""
 
 
-def write_manifest(path: Path, manifest: Manifest) -> None:
-    """Write data/library.json, whole or not at all."""
-    write_json(path, {"format": FORMAT, **asdict(manifest)})
+_TAG = re.compile(r"[0-9a-f]{12}-[0-9]+")
+
+
+def write_version(workspace: Workspace, manifest: Manifest) -> None:
+    """Write data/manifests/<tag>.json, then data/library.json, each whole or not at all."""
+    keep_version(workspace, manifest)
+    write_json(workspace.manifest, {"format": FORMAT, **asdict(manifest)})
+
+
+def keep_version(workspace: Workspace, manifest: Manifest) -> None:
+    """Write data/manifests/<tag>.json."""
+    write_json(_version_path(workspace, manifest.tag), {"format": FORMAT, **asdict(manifest)})
+
+
+def read_version(workspace: Workspace, tag: str) -> Manifest | None:
+    """The library of this tag; None when it is not kept here. Raises WorkspaceError when it cannot be understood."""
+    if not is_tag(tag):
+        return None
+    if (manifest := read_manifest(_version_path(workspace, tag))) is not None:
+        return manifest
+    newest = read_manifest(workspace.manifest)
+    return newest if newest is not None and newest.tag == tag else None
+
+
+def versions(workspace: Workspace) -> list[Manifest]:
+    """Every finished library that is kept here, the newest last."""
+    found = {path.stem for path in workspace.manifests_dir.glob("*.json") if is_tag(path.stem)}
+    if (newest := read_manifest(workspace.manifest)) is not None:
+        found.add(newest.tag)
+    kept = (read_version(workspace, tag) for tag in found)
+    return sorted(
+        (each for each in kept if each), key=lambda each: (each.finished_at, each.versions["videos"])
+    )
+
+
+def is_tag(text: str) -> bool:
+    """Whether this is how a library's tag is written."""
+    return _TAG.fullmatch(text) is not None
+
+
+def _version_path(workspace: Workspace, tag: str) -> Path:
+    return workspace.manifests_dir / f"{tag}.json"
 
 
 def read_manifest(path: Path) -> Manifest | None:
     """The manifest; None when there is none yet. Raises WorkspaceError when it cannot be understood."""
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise _unreadable(str(path), str(error)) from error
+    return parse_manifest(text, str(path))
+
+
+def parse_manifest(text: str, name: str) -> Manifest:
+    """A manifest's text; `name` says in errors where it is from. Raises WorkspaceError."""
+    try:
+        raw = json.loads(text)
         if not isinstance(raw, dict) or raw.pop("format", None) != FORMAT:
             raise ValueError(f"its format is not {FORMAT}")
         return TypeAdapter(Manifest).validate_python(raw)
-    except FileNotFoundError:
-        return None
     except ValidationError as error:
         fault = error.errors()[0]
-        reason = f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
-    except (OSError, ValueError) as error:
-        reason = str(error)
-    raise WorkspaceError(f"{path}: not a library manifest ({reason}); run `mgv materialize --rebuild`")
+        raise _unreadable(name, f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
+    except ValueError as error:
+        raise _unreadable(name, str(error)) from error
+
+
+def _unreadable(name: str, reason: str) -> WorkspaceError:
+    return WorkspaceError(f"{name}: not a library manifest ({reason}); run `mgv materialize --rebuild`")

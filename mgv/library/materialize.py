@@ -14,12 +14,13 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mgv.encoders.parts import part_revisions
 from mgv.errors import MgvError
-from mgv.library.manifest import Item, Manifest, write_manifest
+from mgv.library.manifest import Item, Manifest, write_version
 from mgv.library.plan import Work, up_to_date, want
 from mgv.workspace import Workspace
 
@@ -132,7 +133,7 @@ class Materialization:
         self._store.finish(self._params.index_min_rows)
         manifest = self._manifest()
         self._store.tag(manifest.tag)
-        write_manifest(self._workspace.manifest, manifest)
+        write_version(self._workspace, manifest)
         return Report(
             computed=tuple(self._computed), renamed=tuple(renamed), removed=tuple(removed), manifest=manifest
         )
@@ -154,6 +155,7 @@ class Materialization:
             duration_s=round(sum(row["duration_s"] for row in videos), 3),
             items=tuple(_row_item(row) for row in videos),
             failed={row["name"]: row["reason"] for row in videos if row["state"] == "failed"},
+            finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
 

@@ -28,7 +28,7 @@ from mgv.config import MaterializeParams
 from mgv.encoders.base import Relevance
 from mgv.encoders.conse import NUM_CLASSES, PROMPT, TEMPERATURE, read_class_names
 from mgv.encoders.parts import part_revisions
-from mgv.library.manifest import Manifest, write_manifest
+from mgv.library.manifest import Manifest, write_version
 from mgv.library.parts import Parts
 from mgv.library.schema import frames_schema, segments_schema
 from mgv.library.search import text_hits, vector_hits
@@ -276,11 +276,11 @@ def finish(workspace: Workspace, index_min_rows: int) -> None:
     store.finish(index_min_rows)
     params, versions = workspace.params.materialize, store.versions()
     manifest = Manifest(
-        store=params.store, tag=f"bench-{versions['frames']}", versions=versions, digest="", items=(), failed={},
+        store=params.store, tag=f"{0:012x}-{versions['frames']}", versions=versions, digest="", items=(), failed={},
         parts=part_revisions(params), params=params, num_frames=0, num_segments=0, duration_s=0.0,
     )  # fmt: skip
     store.tag(manifest.tag)
-    write_manifest(workspace.manifest, manifest)
+    write_version(workspace, manifest)
 
 
 def frame_rows(made: Makings, video_ids: Sequence[str], random: np.random.Generator) -> pa.Table:

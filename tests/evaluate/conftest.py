@@ -1,4 +1,4 @@
-"""A tiny model on disk, tiny videos, and questions about them."""
+"""Tiny videos, and questions about them."""
 
 from __future__ import annotations
 
@@ -9,24 +9,6 @@ from typing import Any
 import pytest
 
 from tests.media.make_video import make_video
-
-
-@pytest.fixture(scope="session")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random MiniGPT4-Video of a few thousand weights, which looks at 3 frames."""
-    import torch
-
-    from mgv.model.adapt import Lora, adapt
-    from mgv.model.build import build_processor, build_video_llm
-    from mgv.model.checkpoint import save_checkpoint
-
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("model") / "model"
-    model, tokenizer = build_video_llm("minigpt4_video", device="cpu")
-    adapt(model, lora=Lora(rank=2))
-    save_checkpoint(model, build_processor(model, tokenizer, num_frames=3, max_new_tokens=16), folder)
-    return folder
 
 
 @pytest.fixture(scope="session")
