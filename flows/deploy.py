@@ -9,7 +9,6 @@ Both need a Prefect server (docs/retraining.md). Deploying again changes the dep
 from __future__ import annotations
 
 import argparse
-import logging
 from pathlib import Path
 from typing import Any
 
