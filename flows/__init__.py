@@ -41,15 +41,35 @@ def run_flow(flow: Any, **parameters: Any) -> Any:
     What a person can mend ends the program with one line and the error's exit code.
     """
     _follow_parent()
-    try:
+    with errors_as_lines():
         if attached := _attached(flow, parameters):
             from prefect.flow_engine import run_flow as run_attached
 
             return run_attached(flow, flow_run=attached, parameters=parameters)
         return flow(**parameters)
+
+
+@contextmanager
+def errors_as_lines() -> Iterator[None]:
+    """End the program with one line and the exit code of an error that a person can mend."""
+    try:
+        yield
     except MgvError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)
+    except RuntimeError as error:
+        if "Failed to reach API" not in str(error):
+            raise
+        sys.stderr.write(
+            f"error: {error}; is the server of PREFECT_API_URL running? `prefect server start`\n"
+        )
+        sys.exit(1)
+
+
+def say(line: str) -> None:
+    """Write a line for people."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def _attached(flow: Any, parameters: dict[str, Any]) -> Any:

@@ -21,13 +21,11 @@ from prefect.schedules import Cron
 from prefect.settings import get_current_settings
 from prefect.types.entrypoint import EntrypointType
 
-from flows import GPU_LIMIT
+from flows import GPU_LIMIT, errors_as_lines, say
 from flows.retrain import retrain
 from mgv.config import RetrainParams
-from mgv.errors import ConfigError, MgvError
+from mgv.errors import ConfigError
 from mgv.workspace import Workspace, find_workspace
-
-logger = logging.getLogger("mgv.deploy")
 
 POOL = "mgv"
 
@@ -82,10 +80,11 @@ def main(given: argparse.Namespace) -> None:
     when = f"{schedule.cron} {schedule.timezone}"
     if given.mode == "pool":
         deployment.apply()
-        logger.info("retrain/%s deployed, at %s; start a worker: prefect worker start --pool %s", deployment.name,
-                    when, given.pool)  # fmt: skip
+        say(
+            f"retrain/{deployment.name} deployed ({when}); start a worker: prefect worker start --pool {given.pool}"
+        )
     else:
-        logger.info("retrain/%s served, at %s; stop by Ctrl-C", deployment.name, when)
+        say(f"retrain/{deployment.name} served ({when}); stop by Ctrl-C")
         serve(deployment, limit=1, print_starting_message=False)
 
 
@@ -102,9 +101,5 @@ if __name__ == "__main__":
         "--name", metavar="NAME", help="of the deployment; the workspace's folder when left out"
     )
     parser.add_argument("--gpus", type=int, metavar="N", help="how many runs use a GPU at once")
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
+    with errors_as_lines():
         main(parser.parse_args())
-    except MgvError as error:
-        logger.error("error: %s", error)
-        raise SystemExit(error.exit_code) from error

@@ -18,6 +18,7 @@ from prefect.blocks.core import Block
 from prefect.blocks.notifications import AppriseNotificationBlock, CustomWebhookNotificationBlock
 from pydantic import SecretStr
 
+from flows import errors_as_lines, say
 from mgv.errors import UsageError
 from mgv.workspace import Workspace, find_workspace
 
@@ -77,8 +78,8 @@ if __name__ == "__main__":
     )
     parser.add_argument("name", metavar="NAME", help="of the block")
     given = parser.parse_args()
-    if URL not in os.environ:
-        raise SystemExit(f"error: {URL} is not set: it holds where the notices go")
-    made = make_block(given.name, os.environ[URL])
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    logger.info("made %s: name it in params.yaml, retrain.notify: [%s]", made, made)
+    with errors_as_lines():
+        if URL not in os.environ:
+            raise UsageError(f"{URL} is not set: it holds where the notices go")
+        made = make_block(given.name, os.environ[URL])
+        say(f"made {made}: name it in params.yaml, retrain.notify: [{made}]")

@@ -367,6 +367,10 @@ def report(
             for c in verdict.checks
         ]
         lines += ["## Scores", _table(["metric", "champion", "candidate", "tolerance", "passed"], scores)]
+    elif verdict:
+        found = read_run(workspace.root / "results").metrics
+        scores = [[name, f"{value:.4f}"] for name, value in sorted(found.items()) if ".kind." not in name]
+        lines += ["## Scores", _table(["metric", "candidate"], scores)]
     commit = versioning.head(workspace.root)
     lines += ["## Links", f"* commit {commit[0] if commit else 'none'}", *(f"* {note}" for note in notes)]
     page = workspace.root / "results" / "report.html"
