@@ -78,7 +78,7 @@ def free_port() -> int:
 
 
 def wait_for(
-    what: str, is_there: Callable[[], object], seconds: float = 240.0, log: Path | None = None
+    what: str, is_there: Callable[[], object], seconds: float = 420.0, log: Path | None = None
 ) -> None:
     until = time.monotonic() + seconds
     while not is_there():
