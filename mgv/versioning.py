@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -129,8 +130,8 @@ def repro(
     reader = Thread(target=read, args=(process.stdout,), daemon=True)
     reader.start()
     try:
-        while process.poll() is None:  # in steps, so that a time-out of the caller's can interrupt
-            reader.join(0.1)
+        while process.poll() is None:
+            _pause()
     finally:
         _end_group(process)
         reader.join(5.0)
@@ -142,6 +143,11 @@ def repro(
     if any(f"Stage '{stage}' is cached" in line for line in said):
         return "restored"
     return "ran" if any(f"Running stage '{stage}'" in line for line in said) else "unchanged"
+
+
+def _pause() -> None:
+    """A step of waiting, after which a caller's time-out can interrupt."""
+    time.sleep(0.1)
 
 
 def _end_group(process: subprocess.Popen[str]) -> None:

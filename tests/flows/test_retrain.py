@@ -10,11 +10,14 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows import GPU_LIMIT, gpu_slot
 from mgv import registry
 from mgv.api import Library
 from mgv.evaluate.run import evaluate
@@ -68,9 +71,13 @@ def _git(root: Path, *words: str) -> str:
     ).stdout.strip()
 
 
-def _runs(programs: Programs) -> list[dict[str, Any]]:
-    listed = programs.run(["prefect", "flow-run", "ls", "--limit", "100", "--output", "json"], Path())
-    return list(json.loads(listed.stdout))
+def _ask(programs: Programs, path: str, body: Any = None) -> Any:
+    """The Prefect server's answer."""
+    data = None if body is None else json.dumps(body).encode()
+    url = programs.environment["PREFECT_API_URL"] + path
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.loads(answer.read())
 
 
 def test_a_scheduled_run_takes_a_video_in_and_ends_with_a_promoted_model(
@@ -93,12 +100,19 @@ def test_a_scheduled_run_takes_a_video_in_and_ends_with_a_promoted_model(
 
 def test_the_stages_are_subflows_of_the_run_at_the_same_server(promoted: Workspace, programs: Programs):
     champion = registry.champion(promoted)
-    runs = {run["name"]: run for run in _runs(programs)}
-    (parent,) = (run for run in runs.values() if run["id"] == champion.flow_run)
-    assert parent["state_name"] == "Promoted"
-    for name in ("materialize .", "prepare .", "train ['instruct']", "evaluate ."):
-        assert runs[name]["state_name"] == "Completed"
-        assert runs[name]["parent_task_run_id"] is not None
+    assert champion is not None
+    assert _ask(programs, f"/flow_runs/{champion.flow_run}")["state_name"] == "Promoted"
+    of_parent = {"flow_runs": {"parent_flow_run_id": {"any_": [champion.flow_run]}}}
+    runs = _ask(programs, "/flow_runs/filter", of_parent)
+    assert {run["name"]: run["state_name"] for run in runs} == dict.fromkeys(
+        ("materialize .", "prepare .", "train ['instruct']", "evaluate ."), "Completed"
+    )
+    artifacts = _ask(programs, "/artifacts/filter", {"flow_runs": {"id": {"any_": [champion.flow_run]}}})
+    shown = {artifact["key"]: artifact["data"] for artifact in artifacts}
+    assert shown.keys() == {"materialize", "prepare", "instruct", "evaluate", "retrain"}
+    assert "| second.mp4 | added |" in shown["retrain"]
+    logs = _ask(programs, "/logs/filter", {"logs": {"flow_run_id": {"any_": [champion.flow_run]}}})
+    assert any("Running stage 'instruct'" in line["message"] for line in logs)
 
 
 def test_when_nothing_is_new_a_run_says_so_and_changes_nothing(own: Workspace, programs: Programs):
@@ -119,17 +133,18 @@ def test_a_candidate_that_is_worse_is_refused_and_the_champion_still_answers(
         evaluate={"questions": "questions.jsonl", "questions_format": "mgv", "choices": "likelihood"},
         retrain={"gate": {"qa.accuracy": 0.01}},
     )
-    before, told = registry.champion(own), len(notices.told)
+    make_video(own.root / "data/inbox/third.mp4", num_frames=75)
+    told = len(notices.told)
     done = programs.retrain(own.root)
     assert done.returncode == 10, done.stderr
-    assert registry.champion(own) == before
-    assert registry.published(own)[-1].version == "v1"
+    assert [each.version for each in registry.published(own)] == ["v1"]
     notice = notices.told[told]
     assert notice["subject"] == "mgv: candidate refused"
     assert "qa.accuracy is" in notice["text"]
     assert "live: v1" in notice["text"]
     library = Library.open(own.root)
     assert library.live.version == "v1"
+    assert "third.mp4" in {video.name for video in library.videos()}, "the library was not at fault"
     library.use_answerer("video_llm")
     assert library.ask("what is seen?", videos=["first.mp4"]).moments
     again = programs.retrain(own.root)
@@ -200,6 +215,21 @@ def assert_finished(workspace: Workspace, videos: set[str]) -> None:
     assert _note(workspace)["done"]
     assert not any(path.is_file() for path in (workspace.root / "data/inbox").iterdir())
     assert materialize(workspace, rebuild=True).manifest.digest == manifest.digest
+
+
+def test_who_uses_a_gpu_holds_a_slot_of_the_limit_that_deploying_made(
+    promoted: Workspace, programs: Programs, monkeypatch: pytest.MonkeyPatch
+):
+    def active() -> int:
+        return int(_ask(programs, f"/v2/concurrency_limits/{GPU_LIMIT}")["active_slots"])
+
+    with temporary_settings({PREFECT_API_URL: programs.environment["PREFECT_API_URL"]}):
+        with gpu_slot():
+            assert active() == 0, "this machine has none"
+        monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+        with gpu_slot():
+            assert active() == 1
+    assert active() == 0
 
 
 def test_a_file_of_questions_is_answered_and_what_is_answered_is_not_asked_again(
