@@ -36,10 +36,13 @@ from mgv.evaluate.gate import Check, checks_at_gate, worse_than_allowed, write_b
 from mgv.evaluate.results import Run, read_run
 from mgv.evaluate.run import asks_library
 from mgv.library.inbox import Taken, inbox_folder, take_in
+from mgv.library.manifest import newest_library
+from mgv.registry.promotion import EMBEDDERS, standing
+from mgv.registry.publishing import DEFAULT_MODEL
 from mgv.workspace import Workspace, find_workspace, write_json
 
 STAGES = ("materialize", "prepare", "pretrain_image", "pretrain_video", "instruct", "evaluate")
-CANDIDATE = registry.DEFAULT_MODEL
+CANDIDATE = DEFAULT_MODEL
 SOURCES = ("params.yaml", "dvc.yaml", "dvc.lock", ".gitignore", "data/videos.dvc", "data/.gitignore",
            "data/prepare/report.json")  # fmt: skip
 """What a commit holds, so that it names the data, the parameters and the results."""
@@ -211,7 +214,7 @@ def same_model(workspace: Workspace, version: str) -> bool:
 def taken_back(workspace: Workspace) -> bool:
     """Whether the candidate is a version that a person rolled back."""
     entries = registry.history(workspace)
-    gone = {entry.version for entry in entries} - {entry.version for entry in registry.standing(entries)}
+    gone = {entry.version for entry in entries} - {entry.version for entry in standing(entries)}
     return any(same_model(workspace, version) for version in gone)
 
 
@@ -220,7 +223,7 @@ def taken_back(workspace: Workspace) -> bool:
 
 def carry_out(workspace: Workspace, verdict: Verdict) -> registry.Promotion | None:
     """Commit, publish, promote and tag; what an earlier run did already is left as it is."""
-    tag, run = registry.newest_library(workspace).tag, str(flow_run.id)
+    tag, run = newest_library(workspace).tag, str(flow_run.id)
     words = {"candidate": "Retrain", "champion": "Retrain: candidate refused", None: "Retrain: refused"}
     message = f"{words[verdict.promote]}\n\n{verdict.reason}\nlibrary {tag}, flow run {run}"
     versioning.commit_changes(workspace.root, list(SOURCES), message)
@@ -249,19 +252,30 @@ def carry_out(workspace: Workspace, verdict: Verdict) -> registry.Promotion | No
 
 def published_candidate(workspace: Workspace) -> str | None:
     """The version that is the candidate already, with the newest library's embedders."""
-    parts = registry.newest_library(workspace).parts
+    parts = newest_library(workspace).parts
     for each in reversed(registry.published(workspace)):
-        if all(each.parts.get(part) == parts.get(part) for part in registry.EMBEDDERS) and same_model(
+        if all(each.parts.get(part) == parts.get(part) for part in EMBEDDERS) and same_model(
             workspace, each.version
         ):
             return each.version
     return None
 
 
-@task(name="push", retries=2, retry_delay_seconds=[10, 60], cache_policy=NO_CACHE)
-def push(library: Path) -> list[str]:
-    """To the remotes of DVC and git."""
-    notes = versioning.push(library)
+@task(
+    name="push",
+    retries=2,
+    retry_delay_seconds=[10, 60],
+    retry_condition_fn=lambda task, run, state: (
+        not isinstance(state.result(raise_on_failure=False), ConfigError)
+    ),
+    cache_policy=NO_CACHE,
+)
+def push(library: Path, version: str | None) -> list[str]:
+    """To the remotes of DVC and git; a version that is promoted also to the Hub where params.yaml names a place."""
+    workspace = find_workspace(library)
+    notes = versioning.push(workspace.root)
+    if version is not None and (place := workspace.params.publish.push_to_hub):
+        notes.append(f"{version} pushed to {registry.push_to_hub(workspace, version, place)}")
     for note in notes:
         get_run_logger().info("%s", note)
     return notes
@@ -328,8 +342,9 @@ def retrain(library: Path = Path(), inbox: Path | None = None, wait: bool = Fals
             verdict = decision(workspace)
             write_json(note, {"key": key, "verdict": asdict(verdict), "done": False})
         promotion = carry_out(workspace, verdict)
-        notes = push(workspace.root) if params.retrain.push else []
         outcome = "promoted" if verdict.promote == "candidate" else "refused"
+        promoted = promotion.version if promotion and outcome == "promoted" else None
+        notes = push(workspace.root, promoted) if params.retrain.push else []
         live = f"{promotion.version} with library {promotion.library_tag}" if promotion else "no model"
         report(workspace, taken, stages, verdict, f"{outcome}; live: {live}", notes)
         tell(workspace, f"mgv: candidate {outcome}", f"{verdict.reason}\nlive: {live}")

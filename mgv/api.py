@@ -48,7 +48,7 @@ class Library:
     def __init__(self, workspace: Workspace, answering: Live) -> None:
         self.workspace, self.live = workspace, answering
         self.manifest = manifest = answering.manifest
-        self._tables = open_for_reading(workspace.store_uri, manifest.versions)
+        self._tables = open_for_reading(workspace.store_uri, manifest.versions, manifest.tag)
         with reading(workspace.store_uri):
             rows = self._tables["videos"].to_arrow().to_pylist()
         self._videos = {row["video_id"]: row for row in rows if row["state"] == "ready"}

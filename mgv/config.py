@@ -95,8 +95,8 @@ class AnswererParams(PartParams):
     """The part that turns evidence into an answer."""
 
     name: str = "text"
-    """`text` (a language model over evidence), `video_llm` (our own video language model: `starter` or a folder), `hf`
-    (a vision-language model of transformers) or `openai` (an endpoint that speaks as OpenAI's)."""
+    """`text` (a language model over evidence), `video_llm` (our own video language model: `starter`, `champion` or a
+    folder), `hf` (a vision-language model of transformers) or `openai` (an endpoint that speaks as OpenAI's)."""
     max_new_tokens: int = Field(default=64, ge=1)
     num_frames: int = Field(default=8, ge=1)
     """Frames shown of each moment (`video_llm`, `hf`, `openai`)."""
@@ -269,6 +269,8 @@ class PrepareParams:
     def _has_something_to_train_on(self) -> PrepareParams:
         if not self.sources:
             raise ValueError("no sources; take the line out for the starter data set")
+        if len({source.seed for source in self.sources if source.name == "scenes"}) > 1:
+            raise ValueError("`scenes` are drawn into one folder: give all of them the same seed")
         if self.validation_share + self.test_share >= 1:
             raise ValueError("validation_share and test_share leave nothing to train on")
         return self
@@ -302,7 +304,8 @@ class EvaluateParams:
     system: Literal["model", "library"] = "model"
     """Who answers the questions: a trained model on the clips, or the library by search-and-ask."""
     model: str = "models/train/instruct"
-    """`model`: the folder of a video language model, or `starter`, the one that comes with mgv."""
+    """`model`: the folder of a video language model, `champion` or a published version, or `starter`, which comes
+    with mgv."""
     questions: str | None = "data/prepare/instruct/test.jsonl"
     """A question file, or None."""
     questions_format: str = "samples"
@@ -338,6 +341,14 @@ class EvaluateParams:
     """Metrics that a run must not fall below: a file written by `mgv evaluate --freeze FILE`."""
     gate: dict[str, float] = Field(default_factory=dict)
     """Metric → how much worse than the baseline it may be."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class PublishParams:
+    """What happens to a version that is published."""
+
+    push_to_hub: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$")
+    """Push it to this Hub repository too, OWNER/NAME; the token comes from HF_TOKEN."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -385,6 +396,7 @@ class Params:
     ask: AskParams = Field(default_factory=AskParams)
     prepare: PrepareParams = Field(default_factory=PrepareParams)
     evaluate: EvaluateParams = Field(default_factory=EvaluateParams)
+    publish: PublishParams = Field(default_factory=PublishParams)
     retrain: RetrainParams = Field(default_factory=RetrainParams)
 
 

@@ -14,6 +14,7 @@ from typing import Literal
 
 from mgv.errors import MgvError, WorkspaceError
 from mgv.library.manifest import read_manifest
+from mgv.registry import champion, live, verify
 from mgv.starter import cache_dir, starter_status
 from mgv.workspace import Workspace, find_workspace
 
@@ -107,6 +108,7 @@ def _workspace(start: Path) -> Iterator[Check]:
         return
     yield _check("workspace", True, str(workspace.root), "")
     yield _library(workspace)
+    yield _champion(workspace)
 
 
 def _library(workspace: Workspace) -> Check:
@@ -125,6 +127,21 @@ def _library(workspace: Workspace) -> Check:
     return _check(
         "library", current, found, "mgv materialize (videos, parts or parameters have changed)", optional=True
     )
+
+
+def _champion(workspace: Workspace) -> Check:
+    try:
+        current = champion(workspace)
+        if current is None:
+            return _check("champion", True, "none; searches answer from the newest library", "")
+        verify(workspace.published_dir / current.version)
+        library = live(workspace).manifest.tag
+        newest = read_manifest(workspace.manifest)
+    except MgvError as error:
+        return _check("champion", False, str(error), "mgv models")
+    current_one = newest is not None and newest.tag == library
+    advice = "mgv promote --library-tag newest (a newer library waits)"
+    return _check("champion", current_one, f"{current.version} with library {library}", advice, optional=True)
 
 
 def _version(package: str) -> str | None:

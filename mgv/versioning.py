@@ -47,7 +47,33 @@ def _run(words: list[str], cwd: Path) -> str:
 
 
 def _dvc(words: list[str], cwd: Path) -> str:
+    mend_lock(cwd)
     return _run([sys.executable, "-m", "dvc", *words], cwd)
+
+
+def mend_lock(root: Path) -> None:
+    """Remove DVC's list of running commands when a kill has cut it short: DVC refuses every command until then.
+
+    It is written in place, under a lock that a killed process loses (dvc/rwlock.py).
+    """
+    folder = root / ".dvc" / "tmp"
+    if not _is_cut_short(folder / "rwlock"):
+        return
+    from dvc.lock import LockError, make_lock
+
+    with suppress(LockError), make_lock(str(folder / "rwlock.lock"), tmp_dir=str(folder)):
+        if _is_cut_short(folder / "rwlock"):
+            (folder / "rwlock").unlink()
+
+
+def _is_cut_short(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def init_repository(root: Path) -> None:
@@ -79,6 +105,7 @@ def track(root: Path, path: Path, *, relink: bool = True) -> None:
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
+    mend_lock(root)
     try:
         with Repo(str(root)) as repo:
             repo.add(str(path), relink=relink)
@@ -102,6 +129,7 @@ def repro(
     `restored`: DVC had the result of the same inputs. Whatever ends this call ends the stage's processes too.
     Raises the stage's own MgvError where it ended with one, ChildProcessError when it died otherwise.
     """
+    mend_lock(root)
     said: list[str] = []
 
     def read(lines: Any) -> None:

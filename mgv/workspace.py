@@ -19,27 +19,28 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from mgv import versioning
 from mgv.config import Params, load_params
 from mgv.errors import BusyError, MgvError, WorkspaceError
 
 _GITIGNORE = """\
-/data/*
+/data/?*
 !/data/*.dvc
 !/data/.gitignore
 !/data/prepare/
-/data/prepare/*
+/data/prepare/?*
 !/data/prepare/report.json
-/models/*
+/models/?*
 !/models/published/
-/models/published/*
+/models/published/?*
 !/models/published/*.dvc
 !/models/published/.gitignore
 !/models/published/champion.json
 /results/
 """
+# `?*`, not `*`: DVC (through dulwich) takes `/data/*` to ignore `data/` itself, and would miss the .dvc files in it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,17 +141,28 @@ def _template(name: str) -> Path:
     return packaged if packaged.is_file() else Path(__file__).parents[1] / name
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write value beside path and rename, so that a reader sees the old file or the new one, whole."""
+@contextmanager
+def replacing(path: Path, error: type[MgvError] = MgvError) -> Iterator[IO[str]]:
+    """A text file that is written beside path and renamed: a reader sees the old file or the new one, whole.
+
+    Raises `error` where it cannot be written; what goes wrong inside leaves the old file as it was.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with beside.open("w", encoding="utf-8") as out:
-            json.dump(value, out, indent=1)  # escaped: a file name need not be valid UTF-8
-            out.write("\n")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with beside.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as out:
+            yield out
             out.flush()
             os.fsync(out.fileno())
         os.replace(beside, path)
-    except OSError as error:
+    except OSError as fault:
+        raise error(f"{path}: cannot be written: {fault.strerror}") from fault
+    finally:
         beside.unlink(missing_ok=True)
-        raise MgvError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write value as JSON, whole or not at all."""
+    with replacing(path) as out:
+        json.dump(value, out, indent=1)  # escaped: a file name need not be valid UTF-8
+        out.write("\n")

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 
-from mgv.cli import library, machine, models  # noqa: F401  the commands join the app
+from mgv.cli import library, machine, models, publishing  # noqa: F401  the commands join the app
 from mgv.cli.app import app
 from mgv.cli.console import printable
 from mgv.errors import MgvError

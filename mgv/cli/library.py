@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -106,12 +107,20 @@ def materialize(
 ) -> None:
     """Bring frame embeddings and subtitle segments up to date: only what changed is computed."""
     from mgv.library.materialize import materialize as run
+    from mgv.registry import champion
 
     workspace = open_workspace(library)
     with bars() as bar:
         bar.stage("materialize")
         report = run(workspace, rebuild=rebuild, on_plan=bar.plan, on_step=bar.step)
     show(as_json, _report_json(report), _report_text(report))
+    live = champion(workspace)
+    if live is not None and live.library_tag != report.manifest.tag:
+        print(
+            f"mgv: searches answer from the champion's library {live.library_tag} until this one is promoted: "
+            "mgv promote --library-tag newest",
+            file=sys.stderr,
+        )
 
 
 def _report_json(report: Report) -> dict[str, Any]:

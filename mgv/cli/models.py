@@ -154,7 +154,8 @@ def evaluate(
         str | None, typer.Option(metavar="NAME", help="model, or library (search and ask).")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="DIR", help="The folder of a trained model, or `starter`.")
+        str | None,
+        typer.Option(metavar="DIR", help="The folder of a trained model, `starter` or `champion`."),
     ] = None,
     questions: Annotated[
         str | None, typer.Option(metavar="FILE", help="A question file; `none` leaves questions out.")
@@ -202,7 +203,7 @@ def evaluate(
     workspace = open_workspace(library)
     given = {
         "system": system,
-        "model": model if model in (None, "starter") else _from_here(model),
+        "model": model if model in (None, "starter", "champion") else _from_here(model),
         "questions": questions and _from_here(questions),
         "questions_format": questions_format,
         "videos": videos and _from_here(videos),

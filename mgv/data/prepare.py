@@ -29,7 +29,7 @@ from mgv.data.samples import RowError, sample_to_json
 from mgv.data.sources import MediaFolder, source_named
 from mgv.errors import DataError, MediaError
 from mgv.records import Cue, Sample
-from mgv.workspace import Workspace, write_json
+from mgv.workspace import Workspace, replacing, write_json
 
 OnRows = Callable[[str, int, int], None]
 """Told a source's label, how many of its samples (of `scenes`: videos) are ready, and how many there will be, 0 as
@@ -287,20 +287,11 @@ def _part_name(stage: str, split: str) -> str:
 
 
 def _concatenate(parts: Iterable[Path], target: Path) -> None:
-    """The parts one after the other in one file, which appears whole or not at all."""
-    beside = target.with_name(f".{target.name}.tmp")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as out:
-            for part in parts:
-                with part.open("rb") as file:
-                    shutil.copyfileobj(file, out, 2**20)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(beside, target)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise DataError(f"{target}: cannot be written: {error.strerror}") from error
+    """The parts one after the other in one file."""
+    with replacing(target, DataError) as out:
+        for part in parts:
+            with part.open(encoding="utf-8", newline="") as file:
+                shutil.copyfileobj(file, out, 2**20)
 
 
 def _labelled(sources: Iterable[SourceParams]) -> dict[str, SourceParams]:

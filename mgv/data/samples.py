@@ -8,7 +8,6 @@ Only `media` and `turns` are required, and in a turn `question` and `answer`; do
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
@@ -17,6 +16,7 @@ from typing import Any
 
 from mgv.errors import DataError
 from mgv.records import Cue, Sample, Turn
+from mgv.workspace import replacing
 
 MAX_ROW_BYTES = 16 * 2**20
 """Nobody writes a longer line; a file that does is damaged."""
@@ -113,21 +113,11 @@ def text_of(
 
 def write_samples(path: Path, samples: Iterable[Sample]) -> int:
     """Write samples one after the other; the file appears whole or not at all. How many they were."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
     count = 0
-    try:
-        with beside.open("w", encoding="utf-8", newline="\n") as out:
-            for sample in samples:
-                out.write(sample_to_json(sample) + "\n")
-                count += 1
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(beside, path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error.strerror}") from error
-    finally:
-        beside.unlink(missing_ok=True)
+    with replacing(path, DataError) as out:
+        for sample in samples:
+            out.write(sample_to_json(sample) + "\n")
+            count += 1
     return count
 
 

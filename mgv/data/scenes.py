@@ -8,6 +8,7 @@ circle is never green: what is learnt of the training set then excludes just the
 
     FOLDER/videos/<split>-00017.mp4 and .vtt     video stages; the words are subtitles, there is no sound track
     FOLDER/images/<split>-00017.png              image stage
+    FOLDER/drawn.json                            the seed that they were drawn from
     FOLDER/queries.jsonl                         scene search: a query and the test videos' moments that it means
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -25,6 +27,10 @@ from typing import Any
 from mgv.library.ingest import content_id
 from mgv.media.subtitles import write_webvtt
 from mgv.records import Cue, Sample, Turn
+from mgv.workspace import replacing, write_json
+
+GENERATOR = 1
+"""Another one draws other pictures of the same seed."""
 
 COLOURS = {
     "red": (214, 40, 40),
@@ -124,10 +130,10 @@ def make_scenes(
 ) -> Iterator[tuple[str, str, Sample]]:
     """Write the data set and yield (stage, split, sample). The same seed gives the same bytes.
 
-    Twice as many images as videos. A file that is there already is not drawn again. splits: only these of it.
+    Twice as many images as videos. A file that is there already is not drawn again, unless it is another seed's.
+    splits: only these of it.
     """
-    for part in ("videos", "images"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
+    _clear_for(folder, seed)
     queries: list[dict[str, Any]] = []
     done, total = 0, 3 * num_videos
     for split in splits:
@@ -158,6 +164,20 @@ def make_scenes(
             if progress:
                 progress(done, total)
     _write_queries(folder / "queries.jsonl", queries)
+
+
+def _clear_for(folder: Path, seed: int) -> None:
+    """The folders, without what another seed or another generator has drawn there."""
+    drawn, ours = folder / "drawn.json", {"seed": seed, "generator": GENERATOR}
+    try:
+        same = json.loads(drawn.read_text(encoding="utf-8")) == ours
+    except (OSError, ValueError):
+        same = False
+    for part in ("videos", "images"):
+        if not same:
+            shutil.rmtree(folder / part, ignore_errors=True)
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    write_json(drawn, ours)
 
 
 # what is in a scene
@@ -393,7 +413,8 @@ def _write_queries(path: Path, queries: Sequence[dict[str, Any]]) -> None:
         json.dumps({"query_id": f"scenes/{number:05}", "query": query, "kind": kind, "moments": moments})
         for number, ((kind, query), moments) in enumerate(merged.items())
     ]
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    with replacing(path) as out:
+        out.writelines(f"{line}\n" for line in lines)
 
 
 # pictures

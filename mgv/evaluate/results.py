@@ -13,18 +13,17 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mgv.errors import MgvError, WorkspaceError
+from mgv.errors import WorkspaceError
 from mgv.evaluate.metrics import accuracy_at_coverage, calibration_bins
 from mgv.evaluate.retrieval import RANKS
 from mgv.evaluate.scores import Figure, Scored, confidences
 from mgv.evaluate.spans import Span
-from mgv.workspace import write_json
+from mgv.workspace import replacing, write_json
 
 FORMAT = 1
 COVERAGE_STEPS = 20
@@ -82,15 +81,9 @@ def _row(values: dict[str, Any]) -> Scored:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write beside the name and rename, so that a reader sees a whole file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        beside.write_text(text, encoding="utf-8", errors="backslashreplace")
-        os.replace(beside, path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise MgvError(f"{path}: cannot be written: {error.strerror}") from error
+    """Write a file, whole or not at all."""
+    with replacing(path) as out:
+        out.write(text)
 
 
 def plots(run: Run) -> dict[str, str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from dataclasses import asdict, field
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from mgv.errors import WorkspaceError
 from mgv.workspace import Workspace, write_json
 
 FORMAT = 1
+NEWEST = "newest"
+"""Stands for the library of data/library.json wherever a tag is named."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +73,13 @@ def keep_version(workspace: Workspace, manifest: Manifest) -> None:
     write_json(_version_path(workspace, manifest.tag), {"format": FORMAT, **asdict(manifest)})
 
 
+def forget_versions(workspace: Workspace, store: str, kept: Collection[str]) -> None:
+    """Remove data/manifests/<tag>.json of tags that this store does not have, or no longer."""
+    for path in workspace.manifests_dir.glob("*.json"):
+        if path.stem not in kept and (manifest := read_manifest(path)) and manifest.store == store:
+            path.unlink(missing_ok=True)
+
+
 def read_version(workspace: Workspace, tag: str) -> Manifest | None:
     """The library of this tag; None when it is not kept here. Raises WorkspaceError when it cannot be understood."""
     if not is_tag(tag):
@@ -88,6 +98,35 @@ def versions(workspace: Workspace) -> list[Manifest]:
     kept = (read_version(workspace, tag) for tag in found)
     return sorted(
         (each for each in kept if each), key=lambda each: (each.finished_at, each.versions["videos"])
+    )
+
+
+def newest_library(workspace: Workspace) -> Manifest:
+    """data/library.json. Raises WorkspaceError where there is none yet."""
+    manifest = read_manifest(workspace.manifest)
+    if manifest is None:
+        raise WorkspaceError(
+            f"{workspace.root}: nothing materialised yet; run `mgv ingest FILES` and `mgv materialize`"
+        )
+    return manifest
+
+
+def find_library(workspace: Workspace, tag: str) -> Manifest:
+    """The library of a tag or `newest`, or one of the same content (a tag begins with the content's digest).
+
+    Raises WorkspaceError when none is kept here.
+    """
+    if tag == NEWEST:
+        return newest_library(workspace)
+    if (manifest := read_version(workspace, tag)) is not None:
+        return manifest
+    digest = tag.partition("-")[0]
+    for manifest in reversed(versions(workspace)):
+        if manifest.tag.partition("-")[0] == digest:
+            return manifest
+    raise WorkspaceError(
+        f"library {tag} is not kept here; `mgv materialize` makes it again from the same videos and parameters, "
+        "`mgv promote --library-tag newest` goes on with the newest one"
     )
 
 

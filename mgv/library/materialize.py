@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from mgv.encoders.parts import part_revisions
 from mgv.errors import MgvError
-from mgv.library.manifest import Item, Manifest, write_version
+from mgv.library.manifest import Item, Manifest, forget_versions, write_version
 from mgv.library.plan import Work, up_to_date, want
 from mgv.workspace import Workspace
 
@@ -134,6 +134,7 @@ class Materialization:
         manifest = self._manifest()
         self._store.tag(manifest.tag)
         write_version(self._workspace, manifest)
+        forget_versions(self._workspace, manifest.store, self._store.tags())
         return Report(
             computed=tuple(self._computed), renamed=tuple(renamed), removed=tuple(removed), manifest=manifest
         )

@@ -106,6 +106,10 @@ class Store:
         """The newest version of each table."""
         return {name: self._tables[name].version for name in TABLES}
 
+    def tags(self) -> set[str]:
+        """The names that versions of all tables have."""
+        return set.intersection(*(set(self._tables[name].tags.list()) for name in TABLES))
+
     def tag(self, tag: str) -> None:
         """Name the newest versions of all tables, so that they can be read again by that name."""
         for name in TABLES:
@@ -152,17 +156,21 @@ def has_vector_index(table: Any) -> bool:
     return any("vector" in index.columns for index in table.list_indices())
 
 
-def open_for_reading(uri: str, versions: Mapping[str, int]) -> dict[str, Any]:
-    """The tables at the versions of a finished run. Raises WorkspaceError when they are not there."""
+def open_for_reading(uri: str, versions: Mapping[str, int], tag: str | None = None) -> dict[str, Any]:
+    """The tables at the versions of a finished run. Raises WorkspaceError when they are not there.
+
+    tag: what that run named them; it never means the tables of a store that was begun anew, as a number may.
+    """
     tables: dict[str, Any] = {}
     db = _connect(uri)
     for name in TABLES:
         try:
             table = db.open_table(name)
-            table.checkout(versions[name])
+            table.checkout(tag or versions[name])
         except LANCE_ERRORS as error:
             raise WorkspaceError(
-                f"{uri}: table {name!r} is not there at version {versions.get(name)}; run `mgv materialize --rebuild`"
+                f"{uri}: table {name!r} is not there at version {tag or versions.get(name)}; "
+                "run `mgv materialize --rebuild`"
             ) from error
         tables[name] = table
     return tables

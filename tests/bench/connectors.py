@@ -1,6 +1,6 @@
 """The four connectors trained alike on the starter data set, and asked the test split.
 
-    python -m tests.bench.connectors FOLDER [--share 0.35]
+    python -m tests.bench.connectors FOLDER [--share 0.2]
 
 Each gets a workspace in FOLDER, the same samples in the same order, and `share` of the starter's steps in all three
 stages. A run that was stopped goes on. An hour and more on two cores: not part of `make bench`.
@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from mgv.config import TrainParams
 from mgv.data.features import Eye, FeatureCache
 from mgv.data.lessons import Lessons
 from mgv.data.prepare import prepare
@@ -51,7 +52,7 @@ def main() -> None:
         prog="python -m tests.bench.connectors", description=__doc__.splitlines()[0]
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER")
-    parser.add_argument("--share", type=float, default=0.35, help="of the starter's steps (0.35)")
+    parser.add_argument("--share", type=float, default=0.2, help="of the starter's steps (0.2)")
     asked = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("mgv").setLevel(logging.INFO)
@@ -71,7 +72,7 @@ def _workspace(folder: Path, name: str, share: float) -> Workspace:
     params["model"]["connector"] = {"name": name, "options": CONNECTORS[name] or None}
     params["train"] |= {"precision": "bf16", "validate_every": 10_000}
     for stage in STAGES:
-        params["train"][stage]["epochs"] *= share
+        params["train"][stage]["epochs"] = getattr(TrainParams(), stage).epochs * share
     (workspace.root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     workspace = find_workspace(workspace.root)
     first = folder / next(iter(CONNECTORS)) / "data"

@@ -341,7 +341,7 @@ def tiny_scenes(
     """In the manner of mgv.data.scenes.make_scenes."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(num_videos):
-        path = make_video(folder / f"{number}.mp4", num_frames=2 + number + seed, size=(16, 16))
+        path = make_video(folder / f"{number}.mp4", num_frames=2 + number + num_videos - 4, size=(16, 16))
         sample = Sample(
             sample_id=f"scenes/{number}",
             media=str(path),
@@ -378,11 +378,17 @@ def test_scenes_go_to_the_stages_and_splits_that_they_say(workspace: Workspace, 
 
 
 def test_a_scene_in_two_splits_stops_the_run(workspace: Workspace, scenes: None):
-    sources = [{"name": "scenes", "num_videos": 4}, {"name": "scenes", "num_videos": 4, "seed": 1}]
+    sources = [{"name": "scenes", "num_videos": 4}, {"name": "scenes", "num_videos": 5}]
     with pytest.raises(
         DataError, match=r"two splits: data/scenes/3\.mp4 in test, data/scenes/2\.mp4 in train"
     ):
         prepare(set_params(workspace.root, prepare={"sources": sources}))
+
+
+def test_scenes_of_two_seeds_would_lie_in_one_folder(workspace: Workspace):
+    sources = [{"name": "scenes"}, {"name": "scenes", "seed": 1}]
+    with pytest.raises(ConfigError, match="the same seed"):
+        set_params(workspace.root, prepare={"sources": sources})
 
 
 def test_hostile_text_goes_through_unchanged(workspace: Workspace, clips: Path):

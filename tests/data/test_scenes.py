@@ -50,6 +50,14 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, made: tuple[Path, li
     assert (tmp_path / "queries.jsonl").read_bytes() == (folder / "queries.jsonl").read_bytes()
 
 
+def test_another_seed_in_the_same_folder_draws_anew(
+    tmp_path: Path, made: tuple[Path, list[tuple[str, str, Sample]]]
+):
+    list(make_scenes(tmp_path, num_videos=13, seed=4, splits=("test",)))
+    again = list(make_scenes(tmp_path, num_videos=13, seed=3, splits=("test",)))
+    assert [x.media_id for _, _, x in again] == [x.media_id for _, split, x in made[1] if split == "test"]
+
+
 def test_each_split_has_its_share_and_each_stage_its_samples(
     made: tuple[Path, list[tuple[str, str, Sample]]],
 ):

@@ -21,7 +21,7 @@ from flows import GPU_LIMIT, gpu_slot
 from mgv import registry
 from mgv.api import Library
 from mgv.evaluate.run import evaluate
-from mgv.library.manifest import read_manifest
+from mgv.library.manifest import newest_library, read_manifest
 from mgv.library.materialize import materialize
 from mgv.workspace import Workspace, find_workspace
 from tests.conftest import set_params
@@ -85,7 +85,7 @@ def test_a_scheduled_run_takes_a_video_in_and_ends_with_a_promoted_model(
 ):
     champion = registry.champion(promoted)
     assert champion is not None
-    assert (champion.version, champion.library_tag) == ("v1", registry.newest_library(promoted).tag)
+    assert (champion.version, champion.library_tag) == ("v1", newest_library(promoted).tag)
     library = Library.open(promoted.root)
     assert {video.name for video in library.videos()} == {"first.mp4", "second.mp4"}
     assert library.live.model == promoted.root / "models/published/v1"
