@@ -3,7 +3,7 @@
 python -m tests.bench.kills [--count 30] [--seed 0]
 
 A scenario is a workspace with a champion, a new video in the inbox and a changed training stage. Its run is killed
-three times, each time started again; the last start is left alone. The end has to equal that of an undisturbed run: the
+five times, each time started again; the last start is left alone. The end has to equal that of an undisturbed run: the
 library's content, the new version's weights, the champion's history, tags. All the while the champion is read.
 """
 
@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,8 @@ from tests.flows.conftest import (
 )
 from tests.media.make_video import make_video
 
-TARGETS = ("flow", "worker", "server")
+TARGETS = ("flow", "flow", "flow", "worker", "server")
+"""What is killed in a scenario, in drawn order."""
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
@@ -64,8 +66,15 @@ class Site:
     def ask(self, path: str, body: Any = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.loads(answer.read())
+        for _ in range(20):
+            try:
+                with urllib.request.urlopen(request, timeout=60) as answer:
+                    return json.loads(answer.read())
+            except urllib.error.HTTPError as error:
+                if error.code != 503:  # a busy server
+                    raise
+                time.sleep(1.0)
+        raise TimeoutError(path)
 
     def start_run(self) -> str:
         path = f"/deployments/{self.deployment}/create_flow_run"
@@ -162,12 +171,12 @@ def begin_again(root: Path, template: Path) -> Workspace:
 
 
 def scenario(site: Site, draw: random.Random, count: int, undisturbed_s: float) -> list[str]:
-    """Kill the flow, the worker and the server, in drawn order, `count` times in all; what was killed, and when."""
+    """Kill `count` times, in drawn order; what was killed, and when."""
     done = []
     for target in draw.sample(TARGETS, len(TARGETS))[:count]:
         run = site.start_run()
         wait_for("run", lambda run=run: site.state(run) in ("RUNNING", *ENDED), seconds=400)
-        pause_s = draw.uniform(0.0, undisturbed_s / 2)
+        pause_s = draw.uniform(0.0, undisturbed_s / len(TARGETS))
         time.sleep(pause_s)
         state = site.state(run)
         hit = site.kill(target, run)
@@ -205,7 +214,7 @@ def main(count: int, seed: int, folder: Path) -> None:
         while killed < count:
             begin_again(root, template)
             watch = Watch(root)
-            done = scenario(site, draw, min(3, count - killed), undisturbed_s)
+            done = scenario(site, draw, min(len(TARGETS), count - killed), undisturbed_s)
             watch.end()
             found = end_state(find_workspace(root))
             killed += len(done)
