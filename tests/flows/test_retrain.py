@@ -130,7 +130,6 @@ def test_a_candidate_that_is_worse_is_refused_and_the_champion_still_answers(
     set_params(
         own.root,
         train={"instruct": STAGE | {"learning_rate": 1.0, "warmup_steps": 0, "max_steps": 3}},
-        evaluate={"questions": "questions.jsonl", "questions_format": "mgv", "choices": "likelihood"},
         retrain={"gate": {"qa.accuracy": 0.01}},
     )
     make_video(own.root / "data/inbox/third.mp4", num_frames=75)
@@ -153,35 +152,34 @@ def test_a_candidate_that_is_worse_is_refused_and_the_champion_still_answers(
 
 
 def _questions_that_the_champion_knows(workspace: Workspace) -> None:
-    """A frozen set on which the champion is always right: what it chooses is what counts as right."""
-    words = ["red", "blue", "green", "left", "right", "circle"]
-    rows = [
-        {
-            "item_id": f"{n}",
-            "video": "first.mp4",
-            "question": f"which {n}?",
-            "choices": words[n % 3 : n % 3 + 4],
-        }
-        for n in range(8)
-    ]
+    """A frozen set on which the champion is always right: what it says is what counts as right."""
+    asked = ("what is seen?", "what colour is it?", "who speaks?")
+    rows = [{"item_id": f"{n}", "video": "first.mp4", "question": text} for n, text in enumerate(asked)]
     path = workspace.root / "questions.jsonl"
 
     def write(answers: list[str]) -> None:
-        path.write_text(
-            "".join(json.dumps(r | {"answer": a}) + "\n" for r, a in zip(rows, answers, strict=True))
-        )
+        lines = [json.dumps(row | {"answer": answer}) for row, answer in zip(rows, answers, strict=True)]
+        path.write_text("\n".join(lines) + "\n")
 
-    write([row["choices"][0] for row in rows])
+    write(["-"] * len(rows))
     asking = set_params(
         workspace.root,
-        evaluate={
-            "questions": "questions.jsonl", "questions_format": "mgv", "choices": "likelihood", "limit": None,
-            "model": "champion",
-        },
-    )  # fmt: skip
+        evaluate={"questions": "questions.jsonl", "questions_format": "mgv", "model": "champion"},
+    )
     run = evaluate(asking, asking.params.evaluate, workspace.root / "results/asked")
-    write([row.answer or "" for row in sorted(run.rows, key=lambda row: int(row.key))])
+    write([row.answer or "" for row in sorted(run.rows, key=lambda row: row.key)])
     set_params(workspace.root, evaluate={"model": "models/train/instruct"})
+
+
+def test_a_stage_that_fails_ends_the_run_with_its_error_and_a_notice(
+    own: Workspace, programs: Programs, notices: Notices
+):
+    set_params(own.root, evaluate={"questions": "missing.jsonl"})
+    done = programs.retrain(own.root)
+    assert done.returncode == 5, done.stderr
+    assert "missing.jsonl: not there" in done.stderr.splitlines()[-1]
+    assert notices.told[-1]["subject"] == "mgv: retrain failed"
+    assert Library.open(own.root).live.version == "v1"
 
 
 def test_two_at_once_one_is_refused_and_a_killed_run_goes_on_to_the_same_end(
