@@ -85,7 +85,7 @@ def evaluate(
     params = workspace.params.evaluate
     if model is not None:
         params = replace(params, model=model)
-    if params.questions is not None and params.shards > 1:
+    if params.shards > 1 and (params.questions or params.library_questions):
         numbers = range(1, params.shards + 1)
         shards = [
             answer_shard.submit(workspace.root, number, params.shards, model, output) for number in numbers

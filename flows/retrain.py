@@ -142,14 +142,17 @@ def _locked(root: Path, stage: str) -> dict[str, str]:
 
 
 def run_stages(workspace: Workspace) -> list[StageRun]:
-    """All stages in turn; one look is enough where nothing has changed."""
-    if not set(versioning.changed_stages(workspace.root)) & {*STAGES, "data/videos.dvc"}:
-        return [StageRun(stage=stage, outcome="unchanged", seconds=0.0) for stage in STAGES]
+    """All stages in turn; those ahead of the first that something has changed for need no run of DVC."""
+    changed = set(versioning.changed_stages(workspace.root))
+    known = next(
+        (n for n, stage in enumerate(STAGES) if stage in changed or "data/videos.dvc" in changed), len(STAGES)
+    )
+    unchanged = [StageRun(stage=stage, outcome="unchanged", seconds=0.0) for stage in STAGES[:known]]
     params = workspace.params.retrain
     stage_task = run_stage.with_options(
         retries=params.retries, retry_delay_seconds=10, timeout_seconds=params.stage_hours * 3600
     )
-    return [stage_task(workspace.root, stage) for stage in STAGES]
+    return unchanged + [stage_task(workspace.root, stage) for stage in STAGES[known:]]
 
 
 # the decision
@@ -172,7 +175,7 @@ def decision(workspace: Workspace) -> Verdict:
     if not faults:
         better = f"as good as {champion.version} or better" if champion else "the first version"
         return Verdict(promote="candidate", reason=better, checks=tuple(checks))
-    follows = champion is not None and all(each.passed or not _of_library(each, workspace) for each in checks)
+    follows = champion is not None and all(each.passed or not _of_library(each) for each in checks)
     if follows and "are not those of" not in " ".join(faults):
         return Verdict(promote="champion", reason="; ".join(faults), checks=tuple(checks))
     return Verdict(promote=None, reason="; ".join(faults), checks=tuple(checks))
@@ -200,9 +203,9 @@ def _checks(workspace: Workspace, candidate: Run, has_champion: bool) -> tuple[l
     return checks, [*faults, *worse_than_allowed(checks)]
 
 
-def _of_library(check: Check, workspace: Workspace) -> bool:
+def _of_library(check: Check) -> bool:
     """Whether a metric speaks of the library, not of the model alone."""
-    return workspace.params.evaluate.system == "library" or check.metric.startswith("retrieval.")
+    return not check.metric.startswith("qa.")
 
 
 def same_model(workspace: Workspace, version: str) -> bool:
@@ -321,7 +324,7 @@ def retrain(library: Path = Path(), inbox: Path | None = None, wait: bool = Fals
     """
     workspace = find_workspace(library)
     params = workspace.params
-    if params.evaluate.system == "model" and params.evaluate.model != CANDIDATE:
+    if params.evaluate.model != CANDIDATE:
         raise ConfigError(
             f"evaluate.model is {params.evaluate.model}; retrain needs the candidate, {CANDIDATE}"
         )

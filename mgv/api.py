@@ -30,7 +30,7 @@ from mgv.library.parts import Parts
 from mgv.library.search import Hit, rows_within, text_hits, vector_hits
 from mgv.library.store import open_for_reading, reading
 from mgv.library.words import MAX_QUERY_CHARS
-from mgv.records import Answer, Moment, Video
+from mgv.records import Answer, Cue, Moment, Video
 from mgv.registry import CHAMPION, Live, live, live_at, verify
 from mgv.retrieve import Found, Reach, fuse
 from mgv.workspace import Workspace, find_workspace
@@ -71,6 +71,14 @@ class Library:
         names = Video.__dataclass_fields__
         videos = [Video(**{name: row[name] for name in names}) for row in self._videos.values()]
         return sorted(videos, key=lambda video: video.name)
+
+    def subtitles(self, video: str) -> tuple[str, list[Cue]]:
+        """Where a video's words come from (`sidecar`, the transcriber's name, or `none`), and its cues.
+
+        video: a file name, path or id. Raises UsageError for an unknown one.
+        """
+        row = self._videos[self._video_id(video)]
+        return row["subtitles"], [Cue(**cue) for cue in row["cues"]]
 
     def search(
         self, query: str, *, limit: int | None = None, videos: Sequence[str] | None = None

@@ -291,6 +291,8 @@ class JudgeParams(PartParams):
     timeout_s: float = Field(default=60.0, gt=0)
     retries: int = Field(default=2, ge=0, le=10)
     """`openai`: how often a request is sent again after a time-out or to a busy endpoint."""
+    workers: int = Field(default=4, ge=1, le=64)
+    """`openai`: how many verdicts are waited for at once."""
     input_price: float | None = None
     """`openai`: price of a million tokens read, in the currency of your bill; None leaves the cost unknown."""
     output_price: float | None = None
@@ -301,13 +303,10 @@ class JudgeParams(PartParams):
 class EvaluateParams:
     """What is evaluated, on what, and by whom it is judged."""
 
-    system: Literal["model", "library"] = "model"
-    """Who answers the questions: a trained model on the clips, or the library by search-and-ask."""
     model: str = "models/train/instruct"
-    """`model`: the folder of a video language model, `champion` or a published version, or `starter`, which comes
-    with mgv."""
+    """The folder of a video language model, `champion` or a published version, or `starter`, which comes with mgv."""
     questions: str | None = "data/prepare/instruct/test.jsonl"
-    """A question file, or None."""
+    """A question file that the model answers from the clips; `starter`: scenes that come with mgv; or None."""
     questions_format: str = "samples"
     """`samples` (what `prepare` wrote), `mgv` (docs/evaluation.md) or a data set's own."""
     videos: str | None = None
@@ -316,12 +315,17 @@ class EvaluateParams:
     """Subtitles of the questions' videos: a folder, or TVQA's file."""
     use_subtitles: bool = True
     """False: the model sees the frames only."""
+    library_questions: str | None = None
+    """A question file that the library answers by search-and-ask; `starter`: the demo library's; or None."""
+    library_questions_format: str = "mgv"
     within_video: bool = False
-    """`library`: ask the video that a question is about, instead of the whole library."""
+    """`library_questions`: ask the video that a question is about, instead of the whole library."""
     queries: str | None = None
-    """A query file for retrieval, or None."""
+    """A query file for retrieval; `starter`: the demo library's; or None."""
     queries_format: str = "mgv"
     """`mgv` or a data set's own."""
+    transcripts: str | None = None
+    """A folder of subtitles to hold speech recognition against; `starter`: the demo library's; or None."""
     limit: int | None = Field(default=None, ge=1)
     """Only this many questions and queries, drawn by the seed; None takes all."""
     max_new_tokens: int = Field(default=64, ge=1)

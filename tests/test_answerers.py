@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +20,7 @@ from mgv.model.adapt import Lora, adapt
 from mgv.model.build import build_processor, build_video_llm
 from mgv.model.checkpoint import save_checkpoint
 from mgv.records import Moment
+from tests.endpoint import ChatServer, chat_server
 
 MOMENT = Moment(
     video="talk.mp4",
@@ -124,51 +122,28 @@ def test_a_model_of_transformers_answers_with_frames_as_images(tmp_path: Path):
     assert written is None or isinstance(written, str)
 
 
-class Endpoint(BaseHTTPRequestHandler):
-    """Gives the next of the planned replies, and keeps what it was sent."""
-
-    replies: ClassVar[list[tuple[int, Any]]] = []
-    requests: ClassVar[list[tuple[str, str | None, dict[str, Any]]]] = []
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        Endpoint.requests.append((self.path, self.headers.get("Authorization"), body))
-        status, reply = Endpoint.replies.pop(0)
-        content = json.dumps(reply).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
+@pytest.fixture
+def chat(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatServer]:
+    monkeypatch.setattr("mgv.endpoint.time.sleep", lambda _: None)
+    monkeypatch.setenv("MY_KEY", "secret")
+    with chat_server() as server:
+        yield server
 
 
 @pytest.fixture
-def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[AnswererParams]:
-    server = HTTPServer(("127.0.0.1", 0), Endpoint)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    monkeypatch.setattr("mgv.endpoint.time.sleep", lambda _: None)
-    monkeypatch.setenv("MY_KEY", "secret")
-    Endpoint.replies, Endpoint.requests = [], []
-    yield AnswererParams(
-        name="openai", pretrained="big-model", base_url=f"http://127.0.0.1:{server.server_port}/v1",
-        api_key_env="MY_KEY", num_frames=2, timeout_s=5, retries=1,
+def endpoint(chat: ChatServer) -> AnswererParams:
+    return AnswererParams(
+        name="openai", pretrained="big-model", base_url=chat.url, api_key_env="MY_KEY", num_frames=2, timeout_s=5,
+        retries=1,
     )  # fmt: skip
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
-def reply(text: str) -> tuple[int, Any]:
-    return 200, {"choices": [{"message": {"content": text}}]}
-
-
-def test_an_endpoint_gets_frames_words_and_the_key(endpoint: AnswererParams, tmp_path: Path):
-    Endpoint.replies = [reply("A rocket lifts off [1].")]
+def test_an_endpoint_gets_frames_words_and_the_key(
+    endpoint: AnswererParams, chat: ChatServer, tmp_path: Path
+):
+    chat.replies = ["A rocket lifts off [1]."]
     assert OpenAIAnswerer(tmp_path, endpoint).write("what?", [MOMENT]) == "A rocket lifts off [1]."
-    ((path, authorization, body),) = Endpoint.requests
+    ((path, authorization, body),) = chat.requests
     assert (path, authorization, body["model"]) == ("/v1/chat/completions", "Bearer secret", "big-model")
     kinds = [part["type"] for part in body["messages"][1]["content"]]
     assert kinds == ["text", "image_url", "image_url", "text"]
@@ -176,21 +151,25 @@ def test_an_endpoint_gets_frames_words_and_the_key(endpoint: AnswererParams, tmp
     assert '"one two three"' in body["messages"][1]["content"][0]["text"]
 
 
-def test_a_busy_endpoint_is_tried_again_a_bounded_number_of_times(endpoint: AnswererParams, tmp_path: Path):
+def test_a_busy_endpoint_is_tried_again_a_bounded_number_of_times(
+    endpoint: AnswererParams, chat: ChatServer, tmp_path: Path
+):
     answerer = OpenAIAnswerer(tmp_path, endpoint)
-    Endpoint.replies = [(429, {}), reply("none")]
+    chat.replies = [429, "none"]
     assert answerer.write("what?", [MOMENT]) is None
-    Endpoint.replies = [(503, {}), (503, {})]
+    chat.replies = [503, 503]
     with pytest.raises(MgvError, match="no answer after 2 tries: 503"):
         answerer.write("what?", [MOMENT])
 
 
-def test_a_refusal_and_a_strange_reply_are_told_at_once(endpoint: AnswererParams, tmp_path: Path):
+def test_a_refusal_and_a_strange_reply_are_told_at_once(
+    endpoint: AnswererParams, chat: ChatServer, tmp_path: Path
+):
     answerer = OpenAIAnswerer(tmp_path, endpoint)
-    Endpoint.replies = [(401, {"error": "bad key"})]
+    chat.replies = [(401, {"error": "bad key"})]
     with pytest.raises(MgvError, match=r"401 .*bad key"):
         answerer.write("what?", [MOMENT])
-    Endpoint.replies = [(200, {"choices": []})]
+    chat.replies = [(200, {"choices": []})]
     with pytest.raises(MgvError, match="its reply holds no answer"):
         answerer.write("what?", [MOMENT])
 

@@ -399,7 +399,7 @@ from mgv.registry import promote, publish, rollback
 from mgv.workspace import find_workspace
 workspace = find_workspace(Path(sys.argv[1]))
 version = publish(workspace, Path(sys.argv[2])).version
-for _ in range(20):
+for _ in range(10):
     promote(workspace, version, reason=version)
     promote(workspace, "v1", reason=version)
 """
@@ -418,7 +418,7 @@ def test_two_processes_publish_two_versions_and_promote_one_after_the_other(
     assert notes == {"m2", "m3"}
     live_versions = [entry.version for entry in history(workspace)]
     assert all(a != b for a, b in pairwise(live_versions))  # none was lost or doubled
-    assert live_versions.count("v2") == live_versions.count("v3") == 20
+    assert live_versions.count("v2") == live_versions.count("v3") == 10
     assert (workspace.published_dir / "v3.dvc").is_file()
 
 

@@ -150,15 +150,15 @@ def _trained_text(reports: list[StageReport]) -> str:
 @app.command()
 def evaluate(
     library: LibraryDir = HERE,
-    system: Annotated[
-        str | None, typer.Option(metavar="NAME", help="model, or library (search and ask).")
-    ] = None,
+    starter: Annotated[
+        bool, typer.Option("--starter", help="The demo library and the starter model, on their own sets.")
+    ] = False,
     model: Annotated[
         str | None,
         typer.Option(metavar="DIR", help="The folder of a trained model, `starter` or `champion`."),
     ] = None,
     questions: Annotated[
-        str | None, typer.Option(metavar="FILE", help="A question file; `none` leaves questions out.")
+        str | None, typer.Option(metavar="FILE", help="Questions to the model about clips.")
     ] = None,
     questions_format: Annotated[
         str | None, typer.Option(metavar="NAME", help="samples, mgv, msvd, tvqa, ... (docs/evaluation.md).")
@@ -170,11 +170,21 @@ def evaluate(
         str | None, typer.Option(metavar="PATH", help="A folder of subtitles, or TVQA's file.")
     ] = None,
     no_subtitles: Annotated[bool, typer.Option("--no-subtitles", help="Show the model frames only.")] = False,
+    library_questions: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Questions to the library, by search and ask.")
+    ] = None,
+    library_questions_format: Annotated[
+        str | None, typer.Option(metavar="NAME", help="mgv, tvqa_long, ... (docs/evaluation.md).")
+    ] = None,
     queries: Annotated[
-        str | None, typer.Option(metavar="FILE", help="A query file; `none` leaves search out.")
+        str | None, typer.Option(metavar="FILE", help="Queries to search the library for.")
     ] = None,
     queries_format: Annotated[
         str | None, typer.Option(metavar="NAME", help="mgv, msrvtt, didemo, tvr, ... (docs/evaluation.md).")
+    ] = None,
+    transcripts: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Reference subtitles for the library's speech recognition."),
     ] = None,
     judge: Annotated[str | None, typer.Option(metavar="NAME", help="rule, openai or hf.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", "-n", metavar="N", help="Only N of each.")] = None,
@@ -194,40 +204,49 @@ def evaluate(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Say how good a model or a library is: scores, controls, confidence, and a page (results/report.html)."""
+    """Say how good a model or a library is: scores, controls, confidence, and a page (results/report.html).
+
+    Without --starter, --questions, --library-questions, --queries or --transcripts all that params.yaml names is
+    asked; else only what is named here. `starter` in place of a file is the set that comes with mgv.
+    """
     from mgv.evaluate.ledger import parse_shard
-    from mgv.evaluate.run import Progress, write_results
+    from mgv.evaluate.run import QUESTION_SETS, Progress, open_questions, write_results
     from mgv.evaluate.run import ask as ask_questions
     from mgv.evaluate.run import evaluate as run_evaluation
 
     workspace = open_workspace(library)
     given = {
-        "system": system,
-        "model": model if model in (None, "starter", "champion") else _from_here(model),
-        "questions": questions and _from_here(questions),
+        "model": model if model == "champion" else _from_here(model),
+        "questions": _from_here(questions),
         "questions_format": questions_format,
-        "videos": videos and _from_here(videos),
-        "subtitles": subtitles and _from_here(subtitles),
+        "videos": _from_here(videos),
+        "subtitles": _from_here(subtitles),
         "use_subtitles": False if no_subtitles else None,
-        "queries": queries and _from_here(queries),
+        "library_questions": _from_here(library_questions),
+        "library_questions_format": library_questions_format,
+        "queries": _from_here(queries),
         "queries_format": queries_format,
+        "transcripts": _from_here(transcripts),
         "judge": judge,
         "limit": limit,
     }
-    params = _evaluate_params(workspace.params.evaluate, given)
+    params = _evaluate_params(workspace.params.evaluate, given, starter)
     folder = output or workspace.root / "results"
     with bars(every=100) as bar:
         progress = Progress(stage=bar.stage, plan=bar.plan, step=bar.step)
         if shard is not None:
-            asked = ask_questions(
-                workspace,
-                params,
-                folder,
-                shard=parse_shard(shard),
-                retry_failed=retry_failed,
-                progress=progress,
-            )
-            done = {"answered": len(asked.answers.rows), "questions": len(asked.questions.items)}
+            part = parse_shard(shard)
+            asked = [
+                open_questions(workspace, params, folder, key)
+                for key in QUESTION_SETS
+                if getattr(params, key)
+            ]
+            for each in asked:
+                ask_questions(each, shard=part, retry_failed=retry_failed, progress=progress)
+            done = {
+                "answered": sum(len(each.answers.rows) for each in asked),
+                "questions": sum(len(each.questions.items) for each in asked),
+            }
             show(as_json, done, f"{done['answered']} of {done['questions']} questions are answered")
             return
         run = run_evaluation(workspace, params, folder, retry_failed=retry_failed, progress=progress)
@@ -238,20 +257,24 @@ def evaluate(
     )
 
 
-def _from_here(path: str) -> str:
+def _from_here(path: str | None) -> str | None:
     """A path of the command line counts from where the person is, one of params.yaml from the workspace."""
-    return path if path == "none" else str(Path(path).expanduser().absolute())
+    return path if path in (None, "starter") else str(Path(path).expanduser().absolute())
 
 
-def _evaluate_params(params: EvaluateParams, given: dict[str, Any]) -> EvaluateParams:
-    """The section with what the command line says in its place; `none` stands for null."""
+def _evaluate_params(params: EvaluateParams, given: dict[str, Any], starter: bool) -> EvaluateParams:
+    """The section with what the command line says in its place; sets that it names are asked, no others."""
     from dataclasses import replace
 
     from pydantic import ValidationError
 
-    chosen: dict[str, Any] = {
-        key: None if value == "none" else value for key, value in given.items() if value is not None
-    }
+    from mgv.evaluate.results import SETS
+
+    chosen: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    if starter:
+        chosen = {"model": "starter", **dict.fromkeys(SETS, "starter"), **chosen}
+    elif chosen.keys() & set(SETS):
+        chosen = {**dict.fromkeys(SETS), **chosen}
     if (judge := chosen.pop("judge", None)) is not None:
         chosen["judge"] = replace(params.judge, name=judge)
     try:

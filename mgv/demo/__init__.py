@@ -1,1 +1,1 @@
-"""Demo: a small library of real videos, and three questions to it. Run by `make demo`."""
+"""Demo: a small library of real videos, and five questions to it. Run by `make demo`."""

@@ -45,6 +45,7 @@ def main() -> int:
         f"\nThe library is yours to go on with. From {folder}/:\n"
         f"  {_mgv()} ingest YOUR_VIDEOS && {_mgv()} materialize\n"
         f'  {_mgv()} search-and-ask "what should I give the cat?"\n'
+        f"  {_mgv()} evaluate --starter        how good all of this is, on one page\n"
         f"  {_mgv()} videos        {_mgv()} doctor        {_mgv()} --help"
     )
     return 0

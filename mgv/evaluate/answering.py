@@ -96,7 +96,7 @@ def answer_items(
     survive either (wrong parameters, missing weights, a held workspace) is raised.
     """
     done = {key[0] for key, row in ledger.rows.items() if not (retry_failed and row["error"])}
-    waiting = [item for item in items if shard.holds(item.item_id) and item.item_id not in done]
+    waiting = [item for item in items if shard.holds(_clip_name(item)) and item.item_id not in done]
     waiting.sort(key=lambda item: (item.videos, item.start_s, item.end_s or math.inf, item.item_id))
     on_plan(len(waiting))
     with ledger.writing(shard) as out:
@@ -113,6 +113,11 @@ def answer_items(
                 given = Given(item_id=item.item_id, answer=None, error=reason)
             out.add(asdict(replace(given, time_s=round(time.perf_counter() - started, 3))))
             on_step(item.item_id, "done", 1.0)
+
+
+def _clip_name(item: Item) -> str:
+    """What items about the same clips have in common, wherever these lie: one process watches a video, and once."""
+    return " ".join(Path(video).name for video in item.videos)
 
 
 def given_of(row: dict[str, Any]) -> Given:
@@ -248,7 +253,8 @@ def read_clip(item: Item, processor: Processor, use_subtitles: bool) -> Clip:
 
     if len(item.videos) != 1:
         raise UsageError(
-            f"the question is about {len(item.videos)} clips and a model reads one: evaluate.system: library"
+            f"the question is about {len(item.videos)} clips and a model reads one; "
+            "ask the library: evaluate.library_questions"
         )
     place = Path(item.videos[0])
     if place.is_dir():

@@ -8,9 +8,9 @@ from typing import Any
 
 from mgv.errors import UsageError
 from mgv.evaluate.metrics import paired_bootstrap
-from mgv.evaluate.results import Run
+from mgv.evaluate.results import SETS, Run
 from mgv.evaluate.retrieval import is_hit
-from mgv.evaluate.scores import Scored
+from mgv.evaluate.scores import TASKS, Scored, mean
 
 MIN_ITEMS = 10
 """Of fewer items a bootstrap draws the same few again and again, and its interval says nothing."""
@@ -84,15 +84,16 @@ def compare(a: Run, b: Run, *, num_bootstrap: int = 1000, seed: int = 0) -> Comp
 def _differences(pairs: list[tuple[Scored, Scored]], num_bootstrap: int, seed: int) -> list[Difference]:
     """For every score that both rows of a pair have."""
     found: list[Difference] = []
-    for task, prefix in (("question", "qa"), ("query", "retrieval")):
+    for task, prefix in TASKS.items():
         own = [(a, b) for a, b in pairs if a.task == task]
         for name in sorted({name for a, b in own for name in a.scores.keys() & b.scores.keys()}):
             both = [(a, b) for a, b in own if name in a.scores and name in b.scores]
             first, second = [a.scores[name] for a, _ in both], [b.scores[name] for _, b in both]
+            groups, weights = [a.group for a, _ in both], [a.weight for a, _ in both]
             low, high, p_value = paired_bootstrap(
-                second, first, num_resamples=num_bootstrap, seed=seed, groups=[a.group for a, _ in both]
+                second, first, num_resamples=num_bootstrap, seed=seed, groups=groups, weights=weights
             )
-            mean_a, mean_b = sum(first) / len(first), sum(second) / len(second)
+            mean_a, mean_b = mean(first, weights), mean(second, weights)
             found.append(
                 Difference(
                     metric=f"{prefix}.{name}",
@@ -137,11 +138,11 @@ def _first(row: Scored) -> str:
 def _warnings(a: Mapping[str, Any], b: Mapping[str, Any], pairs: list[tuple[Scored, Scored]]) -> list[str]:
     said = []
     names = {name for one, other in pairs for name in one.scores.keys() & other.scores.keys()} & JUDGED
-    if _judge(a) != _judge(b) and names:
+    if a.get("judge") != b.get("judge") and names:
         said.append(
             f"judged by different judges ({_named(a)}; {_named(b)}): {', '.join(sorted(names))} say nothing"
         )
-    for key in ("questions", "queries"):
+    for key in SETS:
         one, other = a.get(key), b.get(key)
         if one and other and one["digest"] != other["digest"]:
             said.append(f"the {key} are not the same set: only ids that both have are compared")
@@ -154,12 +155,8 @@ def _warnings(a: Mapping[str, Any], b: Mapping[str, Any], pairs: list[tuple[Scor
     return said
 
 
-def _judge(facts: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in (facts.get("judge") or {}).items() if key != "answers"}
-
-
 def _named(facts: Mapping[str, Any]) -> str:
-    judge = _judge(facts)
+    judge = facts.get("judge", {})
     return (
         " ".join(str(judge[key]) for key in ("judge", "model", "version", "prompt_hash") if key in judge)
         or "none"

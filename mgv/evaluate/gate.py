@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from mgv.errors import ConfigError, GateError
-from mgv.evaluate.results import Run
+from mgv.evaluate.results import SETS, Run
 from mgv.workspace import write_json
 
 FORMAT = 1
 SMALLER_IS_BETTER = frozenset(
-    {"failed", "judge_failed", "missing_videos", "calibration_error", "word_error_rate"}
+    {"failed", "judge_failed", "missing_videos", "calibration_error", "word_error_rate", "unscored"}
 )
 """By a metric's last name."""
 
@@ -43,11 +43,10 @@ def _asked(run: Run) -> dict[str, Any]:
     """The frozen set: names and digests, and the judge of open answers."""
     sets = {
         key: {name: run.facts[key][name] for name in ("name", "format", "digest", "count")}
-        for key in ("questions", "queries")
+        for key in SETS
         if key in run.facts
     }
-    judge = {key: value for key, value in (run.facts.get("judge") or {}).items() if key != "answers"}
-    return sets | ({"judge": judge} if judge else {})
+    return sets | ({"judge": run.facts["judge"]} if "judge" in run.facts else {})
 
 
 def check_gate(run: Run, baseline: Path, tolerances: Mapping[str, float]) -> list[Check]:

@@ -13,8 +13,12 @@ import logging
 import math
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from typing import Any, Protocol
 
 from mgv.config import JudgeParams
@@ -76,6 +80,9 @@ class Verdict:
 class Judge(Protocol):
     """Says whether answers are right."""
 
+    workers: int
+    """How many answers it can be given at once, each by a thread."""
+
     def facts(self) -> dict[str, Any]:
         """Its name, version and prompts, so that scores of different judges are never taken for the same."""
         ...
@@ -94,27 +101,52 @@ def judge_tasks(
     on_plan: OnPlan = lambda count: None,
     on_step: OnStep = lambda name, step, done: None,
 ) -> None:
-    """Judge what the ledger has no verdict on yet. Raises MgvError when the judge fails SILENT times in a row."""
+    """Judge what the ledger has no verdict on yet. Raises MgvError when the judge fails SILENT times in a row.
+
+    A judge with several workers is asked several at once; the ledger has the verdicts in the order of the tasks all
+    the same, each as soon as it and those before it are there.
+    """
     done = {key for key, row in ledger.rows.items() if not (retry_failed and row["error"])}
     waiting = [task for task in tasks if (task.item_id, task.protocol) not in done]
     on_plan(len(waiting))
     silent = 0
-    with ledger.writing(Shard()) as out:
-        for task in waiting:
-            started = time.perf_counter()
-            try:
-                verdict, silent = judge.judge(task), 0
-            except ConfigError:
-                raise
-            except MgvError as error:
-                silent += 1
-                if silent >= SILENT:
-                    raise MgvError(
-                        f"the judge gave no verdict {silent} times in a row: {error}; run again to go on"
-                    ) from error
-                verdict = Verdict(item_id=task.item_id, protocol=task.protocol, error=str(error)[:500])
-            out.add(asdict(replace(verdict, time_s=round(time.perf_counter() - started, 3))))
-            on_step(f"{task.item_id} {task.protocol}", "done", 1.0)
+    with ledger.writing(Shard()) as out, closing(_verdicts(waiting, judge)) as verdicts:
+        for verdict, fault in verdicts:
+            silent = silent + 1 if fault else 0
+            if silent >= SILENT:
+                raise MgvError(
+                    f"the judge gave no verdict {silent} times in a row: {fault}; run again to go on"
+                ) from fault
+            out.add(asdict(verdict))
+            on_step(f"{verdict.item_id} {verdict.protocol}", "done", 1.0)
+
+
+def _verdicts(tasks: Sequence[Task], judge: Judge) -> Generator[tuple[Verdict, MgvError | None]]:
+    """The verdict on each task, in their order, and what went wrong where the judge could not be asked."""
+
+    def judged(task: Task) -> tuple[Verdict, MgvError | None]:
+        started, fault = time.perf_counter(), None
+        try:
+            verdict = judge.judge(task)
+        except ConfigError:
+            raise
+        except MgvError as error:
+            verdict = Verdict(item_id=task.item_id, protocol=task.protocol, error=str(error)[:500])
+            fault = error
+        return replace(verdict, time_s=round(time.perf_counter() - started, 3)), fault
+
+    if judge.workers == 1:
+        yield from map(judged, tasks)
+        return
+    pool = ThreadPoolExecutor(max_workers=judge.workers, thread_name_prefix="mgv-judge")
+    try:
+        waiting = iter(tasks)
+        under_way = deque(pool.submit(judged, task) for task in islice(waiting, 2 * judge.workers))
+        while under_way:
+            yield under_way.popleft().result()
+            under_way += [pool.submit(judged, task) for task in islice(waiting, 1)]
+    finally:  # who stops here waits for no reply
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 # by words
@@ -124,6 +156,7 @@ class RuleJudge:
     """`rule`: compares words. It knows no synonyms, and cannot judge the five aspects."""
 
     VERSION = 1
+    workers = 1
 
     def facts(self) -> dict[str, Any]:
         return {"judge": "rule", "version": self.VERSION}
@@ -271,15 +304,16 @@ class ModelJudge:
     VERSION = 1
 
     def __init__(
-        self, params: JudgeParams, ask: Callable[[list[dict[str, Any]], int], Reply], revision: str
+        self, params: JudgeParams, ask: Callable[[list[dict[str, Any]], int], Reply], workers: int = 1
     ) -> None:
-        self._params, self._ask, self._revision = params, ask, revision
+        """ask: gives a reply of so many tokens at most; with several workers it is called from several threads."""
+        self._params, self._ask, self.workers = params, ask, workers
 
     def facts(self) -> dict[str, Any]:
         return {
             "judge": self._params.name,
             "version": self.VERSION,
-            "model": self._revision,
+            "model": self._params.pretrained,
             "prompt_hash": PROMPT_HASH,
             "max_new_tokens": self._params.max_new_tokens,
             "tries": self._params.tries,
@@ -328,7 +362,7 @@ def _load_rule(params: JudgeParams) -> Judge:
 
 
 def _load_openai(params: JudgeParams) -> Judge:
-    return ModelJudge(params, Endpoint("evaluate.judge", params).chat, params.pretrained)
+    return ModelJudge(params, Endpoint("evaluate.judge", params).chat, params.workers)
 
 
 def _load_hf(params: JudgeParams) -> Judge:
@@ -360,7 +394,7 @@ def _load_hf(params: JudgeParams) -> Judge:
             output_tokens=len(new),
         )
 
-    return ModelJudge(params, ask, params.pretrained)
+    return ModelJudge(params, ask)
 
 
 JUDGES: dict[str, Callable[[JudgeParams], Judge]] = {

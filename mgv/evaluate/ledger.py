@@ -29,7 +29,7 @@ class Shard:
     count: int = 1
 
     def holds(self, key: str) -> bool:
-        """Whether an item belongs to this part: by its id's hash, so that every process agrees."""
+        """Whether what has this key belongs to this part: by the key's hash, so that every process agrees."""
         place = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8])
         return place % self.count == self.number - 1
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import math
 import re
 import string
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -99,6 +101,67 @@ def clip_recall(ranked: Sequence[Span], gold: Span, k: int, clip_s: float) -> fl
     assert gold.end_s is not None, "the protocol is about moments"
     first, last = int(gold.start_s // clip_s), int(gold.end_s // clip_s)
     return float(any(video == gold.video and first <= place <= last for video, place in clips[:k]))
+
+
+DIDEMO_CHUNK_S = 5.0
+"""DiDeMo counts time in chunks of this length."""
+DIDEMO_SEGMENTS = (*((chunk, chunk) for chunk in range(6)), *combinations(range(6), 2))
+"""What DiDeMo ranks: all 21 runs of its six chunks, as (first, last)."""
+DIDEMO_AGREEING = 3
+"""Of DiDeMo's annotators (four or more) the three count that an answer agrees with best."""
+Chunks = tuple[int, int]
+
+
+def didemo_ranking(ranked: Sequence[Span]) -> list[Chunks]:
+    """DiDeMo's 21 segments as a search ranks them; empty when it found nothing in the first 30 s.
+
+    A search gives moments of any length, so each in turn stands for the segment of highest IoU that is not ranked
+    yet; the segments that no moment stands for follow by their IoU with the first. Among equals the shorter, then
+    the earlier one.
+    """
+    shares = [
+        [didemo_iou((span.start_s / DIDEMO_CHUNK_S, _end_s(span) / DIDEMO_CHUNK_S - 1), each)
+         for each in DIDEMO_SEGMENTS]
+        for span in ranked
+    ]  # fmt: skip
+    shares = [each for each in shares if max(each) > 0]
+    if not shares:
+        return []
+    places: list[int] = []
+    for row in shares[: len(DIDEMO_SEGMENTS)]:
+        free = [place for place in range(len(row)) if place not in places]
+        best = max(free, key=row.__getitem__)
+        if row[best] > 0:
+            places.append(best)
+    rest = sorted(
+        set(range(len(DIDEMO_SEGMENTS))) - set(places), key=lambda place: (-shares[0][place], place)
+    )
+    return [DIDEMO_SEGMENTS[place] for place in (*places, *rest)]
+
+
+def _end_s(span: Span) -> float:
+    assert span.end_s is not None, "a search gives moments with an end"
+    return span.end_s
+
+
+def didemo_iou(one: tuple[float, float], other: tuple[float, float]) -> float:
+    """Intersection over union of two segments, given as their first and last chunk, both within."""
+    shared = max(0.0, min(one[1], other[1]) + 1 - max(one[0], other[0]))
+    return shared / ((one[1] + 1 - one[0]) + (other[1] + 1 - other[0]) - shared)
+
+
+def didemo_scores(ranking: Sequence[Chunks], annotated: Sequence[Chunks]) -> tuple[float, float, float]:
+    """DiDeMo's own Rank@1, Rank@5 and IoU of one description (Hendricks et al. 2017, arXiv 1708.01641, utils/eval.py).
+
+    Rank@k is 1 when the mean rank of the segments that the three best agreeing annotators marked is at most k; IoU
+    is that of the first segment with the three annotators' nearest to it, mean. The means over all descriptions are
+    the paper's figures. A segment that is not ranked has the rank after the last.
+    """
+    order = {segment: rank for rank, segment in enumerate(ranking, start=1)}
+    ranks = sorted(order.get(segment, len(DIDEMO_SEGMENTS) + 1) for segment in annotated)[:DIDEMO_AGREEING]
+    ious = sorted((didemo_iou(ranking[0], each) if ranking else 0.0) for each in annotated)[-DIDEMO_AGREEING:]
+    rank = sum(ranks) / len(ranks)
+    return float(rank <= 1), float(rank <= 5), sum(ious) / len(ious)
 
 
 def citation_precision(cited: Sequence[Span], gold: Sequence[Span]) -> float:
@@ -236,26 +299,30 @@ def calibration_bins(
 # words
 
 
-def word_error_rate(given: Sequence[str], references: Sequence[str]) -> float:
-    """Word edits / words of the references, over all texts together; may exceed 1. Lower case, without punctuation."""
-    pairs = [(_words(one), _words(other)) for one, other in zip(given, references, strict=True)]
-    total = sum(len(reference) for _, reference in pairs)
-    edits = sum(edit_distance(ours, reference) for ours, reference in pairs)
-    return edits / total if total else float(edits > 0)
+def spoken_words(text: str) -> list[str]:
+    """The words that a word error rate counts: lower case, without punctuation; numbers stay as they are written.
 
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"[\w']+", text.lower())
+    What is one word in writing is one here: `don't` is, `twenty-one` is two. For languages that part words by spaces.
+    """
+    text = unicodedata.normalize("NFKC", text).lower().replace("\u2019", "'")
+    return re.findall(r"\w+(?:'\w+)*", text)
 
 
 def edit_distance(given: Sequence[str], reference: Sequence[str]) -> int:
-    """How many words must be put in, taken out or replaced (Levenshtein 1966)."""
-    row = list(range(len(reference) + 1))
-    for i, ours in enumerate(given, start=1):
-        before, row[0] = row[0], i
-        for j, theirs in enumerate(reference, start=1):
-            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (ours != theirs))
-    return row[-1]
+    """How many words must be put in, taken out or replaced (Levenshtein 1966).
+
+    Over the number of words of the reference it is the word error rate, which may exceed 1.
+    """
+    places = np.arange(len(reference) + 1)
+    row = places.copy()
+    names = {word: place for place, word in enumerate(dict.fromkeys(reference))}
+    theirs = np.asarray([names[word] for word in reference], np.int64)
+    for count, word in enumerate(given, start=1):
+        replaced = row[:-1] + (theirs != names.get(word, -1))
+        row[1:] = np.minimum(row[1:] + 1, replaced)
+        row[0] = count
+        row = np.minimum.accumulate(row - places) + places  # words that the given text lacks
+    return int(row[-1])
 
 
 # chance
@@ -267,23 +334,31 @@ def bootstrap_interval(
     num_resamples: int,
     seed: int,
     groups: Sequence[str] | None = None,
+    weights: ArrayLike | None = None,
     level: float = 0.95,
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of a mean (Efron 1979). NaN values are left out.
 
-    groups: items of one group (a video) are drawn together, as their scores hang together.
+    groups: items of one group (a video) are drawn together, as their scores hang together. weights: how much each
+    value counts in the mean (a word error rate by its words).
     """
-    means = _resampled_means(np.asarray(values, np.float64), num_resamples, seed, groups)
+    means = _resampled_means(np.asarray(values, np.float64), num_resamples, seed, groups, weights)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
 def paired_bootstrap(
-    ours: ArrayLike, theirs: ArrayLike, *, num_resamples: int, seed: int, groups: Sequence[str] | None = None
+    ours: ArrayLike,
+    theirs: ArrayLike,
+    *,
+    num_resamples: int,
+    seed: int,
+    groups: Sequence[str] | None = None,
+    weights: ArrayLike | None = None,
 ) -> tuple[float, float, float]:
     """Of the mean of ours - theirs, item by item: a 95 % interval, and a two-sided p value (Koehn 2004)."""
     difference = np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)
-    means = _resampled_means(difference, num_resamples, seed, groups)
+    means = _resampled_means(difference, num_resamples, seed, groups, weights)
     low, high = np.quantile(means, [0.025, 0.975])
     against = min((means <= 0).sum(), (means >= 0).sum())
     p_value = 2 * (against + 1) / (num_resamples + 1)  # never 0: so many resamples cannot show less
@@ -291,7 +366,11 @@ def paired_bootstrap(
 
 
 def _resampled_means(
-    values: NDArray[np.float64], num_resamples: int, seed: int, groups: Sequence[str] | None
+    values: NDArray[np.float64],
+    num_resamples: int,
+    seed: int,
+    groups: Sequence[str] | None,
+    weights: ArrayLike | None,
 ) -> NDArray[np.float64]:
     """Means of samples drawn with replacement, [num_resamples]; whole groups at a time."""
     names = (
@@ -301,7 +380,9 @@ def _resampled_means(
     if not known.any():
         return np.full(num_resamples, math.nan)
     _, names = np.unique(names[known], return_inverse=True)
-    sums, counts = np.bincount(names, weights=values[known]), np.bincount(names)
+    weight = np.ones(values.size) if weights is None else np.asarray(weights, np.float64)
+    sums = np.bincount(names, weights=(values * weight)[known])
+    counts = np.bincount(names, weights=weight[known])
     random = np.random.default_rng(seed)
     draws = (random.integers(0, sums.size, sums.size) for _ in range(num_resamples))
     return np.asarray([sums[draw].sum() / counts[draw].sum() for draw in draws])

@@ -1,7 +1,7 @@
 """Published: what others report on the data sets that can be imported here, and how their measuring differs.
 
-Read off the projects' own tables (MiniGPT4-Video's README at ecabd7a, LLaMA-VID's and Video-LLaVA's READMEs, the
-benchmarks' result tables), in per cent unless it is a score of 0 to 5.
+Read off the projects' own tables (MiniGPT4-Video's README at ecabd7a, LLaMA-VID's and Video-LLaVA's READMEs,
+LocalizingMoments' README and utils/eval.py, the benchmarks' result tables), in per cent unless it is a score of 0 to 5.
 """
 
 from __future__ import annotations
@@ -48,6 +48,11 @@ def _aspects(
 
 def _recall(system: str, recall: float, note: str) -> Published:
     return Published(system=system, metrics={"recall_at_1": recall / 100}, note=note)
+
+
+def _didemo(system: str, rank_at_1: float, rank_at_5: float, iou: float, note: str) -> Published:
+    metrics = {"didemo_rank_at_1": rank_at_1, "didemo_rank_at_5": rank_at_5, "didemo_iou": iou}
+    return Published(system=system, metrics=metrics, note=note)
 
 
 _LLAMA, _MISTRAL = "MiniGPT4-Video (Llama-2 7B)", "MiniGPT4-Video (Mistral 7B)"
@@ -141,6 +146,22 @@ QUERIES: Mapping[str, tuple[Published, ...]] = {
         _recall("Perception Encoder G", 51.2, "whole-video search, zero-shot dual encoder"),
         _recall("InternVideo2 6B", 55.9, _WHOLE),
     ),
+    "didemo": (
+        _didemo(
+            "MCN, RGB and flow",
+            0.2708,
+            0.7853,
+            0.4053,
+            "test split; trained on DiDeMo, as retrained for release",
+        ),
+        _didemo(
+            "moment frequency prior",
+            0.186842,
+            0.686842,
+            0.252216,
+            "validation split; the training set's order",
+        ),
+    ),
     "didemo_paragraph": (_recall("InternVideo2 6B", 57.9, _WHOLE),),
     "activitynet_paragraph": (_recall("InternVideo2 6B", 63.2, _WHOLE),),
     "tvr": (
@@ -175,19 +196,21 @@ def differences(facts: Mapping[str, Any], of: str) -> list[str]:
         )
     if missing:
         said.append(f"{len(missing)} videos of the set are missing here")
-    if of == "questions":
-        judge, system = facts["judge"], facts["system"]
+    if of in ("questions", "library_questions"):
+        judge = facts["judge"]
         named = f"{judge['judge']} {judge.get('model', '')}".strip()
         said.append(
             f"open answers are judged here by {named}, version {judge['version']}; there by a chat model"
         )
         said.append("decoding here is greedy, each choice scored by its letter or words")
-        if system["system"] == "library":
+        if of == "library_questions":
             said.append(
                 "here a library searches and answers from what it finds; there a model is shown the clip"
             )
-        elif not system["use_subtitles"]:
+        elif not facts["model"]["use_subtitles"]:
             said.append("subtitles are not shown here")
+    elif facts[of]["format"] == "didemo":
+        said.append("here moments of any length stand for DiDeMo's 21 segments; there all 21 are ranked")
     else:
         said.append(
             "here videos are found by their moments, with subtitles; there by one embedding a video, frames only"

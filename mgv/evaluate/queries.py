@@ -8,13 +8,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from mgv.errors import ConfigError, MgvError
 from mgv.evaluate.annotations import Row, json_rows, line_rows, read_json, table_rows
+from mgv.evaluate.metrics import DIDEMO_CHUNK_S, DIDEMO_SEGMENTS, Chunks
 from mgv.evaluate.spans import Span
 
-DIDEMO_CHUNK_S = 5.0
-"""DiDeMo counts time in chunks of this length."""
 GOLDFISH_CLIP_S = 15.0
 """Goldfish ranks clips of 45 frames at 3 a second."""
 
@@ -31,7 +31,9 @@ class Query:
     within: bool = False
     """Whether the data set asks inside the video that is named, and not in all of them."""
     clip_s: float | None = None
-    """Length of the clips that the data set's protocol ranks; None: moments are ranked."""
+    """Length of the clips that Goldfish's protocol ranks; None: moments are ranked."""
+    annotated: tuple[Chunks, ...] = ()
+    """DiDeMo: what each annotator marked, as first and last chunk of 5 s, for the data set's own ranks."""
 
 
 def read_queries(path: Path, format: str = "mgv") -> list[Query]:
@@ -91,10 +93,12 @@ def _msrvtt(path: Path) -> Iterator[Query]:
 def _didemo(path: Path) -> Iterator[Query]:
     """DiDeMo, test_data.json: annotators' `times` as first and last chunk of 5 s.
 
-    Gold are the stretches that two annotators or more agree on; where none do, all of them.
+    Gold, for IoU, are the stretches that two annotators or more agree on; where none do, all of them. The data set's
+    own ranks take every annotator's.
     """
     for row in json_rows(path):
-        counts = Counter((int(first), int(last)) for first, last in row.raw("times"))
+        annotated = tuple(_chunks(row, times) for times in row.raw("times"))
+        counts = Counter(annotated)
         agreed = [times for times, count in counts.items() if count > 1] or list(counts)
         yield Query(
             query_id=f"didemo/{row.text('annotation_id')}",
@@ -106,7 +110,17 @@ def _didemo(path: Path) -> Iterator[Query]:
                 for first, last in sorted(agreed)
             ),
             within=True,
+            annotated=annotated,
         )
+
+
+def _chunks(row: Row, times: Any) -> Chunks:
+    """One annotator's first and last chunk. Raises MgvError for what is no stretch of DiDeMo's six chunks."""
+    if not isinstance(times, list) or tuple(times) not in DIDEMO_SEGMENTS:
+        raise MgvError(
+            f"{row.where}: 'times' holds {str(times)[:40]}, expected a first and a last chunk, 0 to 5"
+        )
+    return times[0], times[1]
 
 
 def _didemo_paragraphs(path: Path) -> Iterator[Query]:

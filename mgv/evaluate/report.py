@@ -5,36 +5,54 @@ from __future__ import annotations
 import base64
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import SequenceMatcher
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from mgv.errors import MgvError
-from mgv.evaluate.metrics import calibration_bins
-from mgv.evaluate.published import QUERIES, QUESTIONS, Published, differences
-from mgv.evaluate.results import Run
+from mgv.evaluate.metrics import calibration_bins, spoken_words
+from mgv.evaluate.published import QUERIES, QUESTIONS, differences
+from mgv.evaluate.results import SETS, Run
 from mgv.evaluate.retrieval import CONTROLS, PRIOR, is_hit
-from mgv.evaluate.scores import Figure, Scored, confidences
+from mgv.evaluate.scores import TASKS, Figure, Scored, confidences
 from mgv.evaluate.spans import Span
 from mgv.records import clock
 
 logger = logging.getLogger(__name__)
 
 NUM_WORST = 12
+NUM_CHANGES = 8
+MANY_WORDS = 2000
+"""Of a transcript so many words are looked through for what was heard otherwise."""
 THUMBNAIL_PX = 240
-HEADLINES = (
-    "qa.accuracy", "qa.score", "qa.correctness", "qa.detail", "qa.context", "qa.temporal", "qa.consistency",
-    "qa.exact_match", "qa.token_f1", "qa.yes_no_accuracy", "qa.abstained", "qa.citation_precision",
-    "qa.citation_recall",
-    "retrieval.recall_at_1", "retrieval.recall_at_5", "retrieval.recall_at_10", "retrieval.mrr", "retrieval.ndcg_at_10",
-    "retrieval.map", "retrieval.moment_recall_at_1_iou_0_3", "retrieval.moment_recall_at_1_iou_0_5",
-    "retrieval.moment_recall_at_1_iou_0_7", "retrieval.moment_recall_at_5_iou_0_5", "retrieval.iou",
-    "retrieval.moment_map_iou_0_5", "retrieval.clip_recall_at_1", "retrieval.clip_recall_at_3",
-    "retrieval.nothing_found",
+PARTS = {
+    "qa": "The model's answers", "ask": "The library's answers", "retrieval": "Search",
+    "transcripts": "Speech recognition",
+}  # fmt: skip
+"""What the metrics of each prefix are about."""
+_ANSWERS = (
+    "accuracy", "score", "correctness", "detail", "context", "temporal", "consistency", "exact_match", "token_f1",
+    "yes_no_accuracy", "abstained", "citation_precision", "citation_recall",
 )  # fmt: skip
+HEADLINES = {
+    "qa": _ANSWERS,
+    "ask": _ANSWERS,
+    "retrieval": (
+        "recall_at_1", "recall_at_5", "recall_at_10", "mrr", "ndcg_at_10", "map", "moment_recall_at_1_iou_0_3",
+        "moment_recall_at_1_iou_0_5", "moment_recall_at_1_iou_0_7", "moment_recall_at_5_iou_0_5", "iou",
+        "moment_map_iou_0_5", "didemo_rank_at_1", "didemo_rank_at_5", "didemo_iou", "clip_recall_at_1",
+        "clip_recall_at_3", "nothing_found",
+    ),
+    "transcripts": ("word_error_rate",),
+}  # fmt: skip
 CONTROL_COLUMNS = (
     "recall_at_1", "mrr", "moment_recall_at_1_iou_0_3", "moment_recall_at_1_iou_0_5", "iou",
-    "clip_recall_at_1", "nothing_found",
+    "didemo_rank_at_1", "didemo_rank_at_5", "clip_recall_at_1", "nothing_found",
 )  # fmt: skip
+SPELT = {
+    "didemo": "DiDeMo", "iou": "IoU", "map": "mAP", "mrr": "MRR", "ndcg": "nDCG", "f1": "F1", "auroc": "AUROC",
+}  # fmt: skip
 NOT_SHARES = frozenset({"score", "correctness", "detail", "context", "temporal", "consistency"})
 """Scores of 0 to 5; all others are 0 to 1 and shown in per cent."""
 
@@ -54,9 +72,14 @@ td.n { white-space: nowrap; } small { color: var(--soft); font-weight: 400; }
 tr.ours td { font-weight: 600; background: var(--pale); } svg { display: block; }
 .items { display: grid; grid-template-columns: repeat(auto-fill, minmax(19rem, 1fr)); gap: 1rem; }
 .item { border: 1px solid var(--line); border-radius: 6px; overflow: hidden; }
-.item img { display: block; width: 100%; height: 9rem; object-fit: cover; background: #000; }
+.item img { display: block; width: 100%; height: 9rem; object-fit: contain; background: #10151c; }
 .item div { padding: .6rem .8rem; overflow-wrap: anywhere; } .item p { margin: .15rem 0; }
-code { font-size: .85em; } .wide { overflow-x: auto; }
+tr.part th { padding-top: 1rem; color: var(--ink); font-size: 1rem; } td:last-child, th:last-child { padding-right: 0; }
+.n + :not(.n) { padding-left: .6rem; }
+.pictures { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 1rem 0 0; }
+figcaption { padding-left: 24px; color: var(--soft); } code { font-size: .85em; overflow-wrap: anywhere; }
+.wide { overflow-x: auto; }
+@media (max-width: 44rem) { .bar { display: none; } body { padding: 1rem .8rem 3rem; } }
 """
 
 
@@ -66,7 +89,8 @@ def render(run: Run, look: Look = lambda place: None) -> str:
         _head(run),
         _scores(run),
         _controls(run),
-        *(_published(run, key, table) for key, table in (("questions", QUESTIONS), ("queries", QUERIES))),
+        _transcripts(run),
+        *(_published(run, key, prefix) for key, prefix in zip(SETS, PARTS, strict=True)),
         _kinds(run),
         _confidence(run),
         _failures(run),
@@ -85,50 +109,57 @@ def render(run: Run, look: Look = lambda place: None) -> str:
 
 
 def _title(run: Run) -> str:
-    names = [run.facts[key]["name"] for key in ("questions", "queries") if key in run.facts]
-    return f"Evaluation: {', '.join(names)}"
+    parts = [part for key, part in zip(SETS, PARTS.values(), strict=True) if key in run.facts]
+    return f"Evaluation: {', '.join(part[0].lower() + part[1:] for part in parts)}"
 
 
 def _head(run: Run) -> str:
-    said = []
-    if "questions" in run.facts:
-        questions, system, judge = (run.facts[key] for key in ("questions", "system", "judge"))
-        who = (
-            "the library (search and ask)"
-            if system["system"] == "library"
-            else f"model {system['model'][:12]}"
-        )
-        named = " ".join(str(judge[key]) for key in ("judge", "model") if key in judge)
-        said.append(f"{questions['count']} questions answered by {who}.")
-        said.append(f"Open answers judged by {named}, version {judge['version']}.")
-    if "queries" in run.facts:
+    facts, said = run.facts, []
+    library = f"library {facts.get('library', '')[:12]}"
+    if "questions" in facts:
+        model = facts["model"]["model"][:12]
+        said.append(f"{_asked(facts['questions'], 'questions')} answered by model {model}.")
+    if "library_questions" in facts:
         said.append(
-            f"{run.facts['queries']['count']} queries searched in library {run.facts['library'][:12]}."
+            f"{_asked(facts['library_questions'], 'questions')} answered by {library} (search and ask)."
         )
-    said.append(f"Made {run.facts['made']} in {run.facts['time_s']:.0f} s by mgv {run.facts['mgv']}.")
+    if "judge" in facts:
+        judge = facts["judge"]
+        named = " ".join(str(judge[key]) for key in ("judge", "model") if key in judge)
+        said.append(f"Open answers judged by {named}, version {judge['version']}.")
+    if "queries" in facts:
+        said.append(f"{_asked(facts['queries'], 'queries')} searched in {library}.")
+    if "transcripts" in facts:
+        said.append(f"{_asked(facts['transcripts'], 'references')} held against what {library} heard.")
+    said.append(f"Made {facts['made']} in {facts['time_s']:.0f} s by mgv {facts['mgv']}.")
     lines = "".join(f'<p class="soft">{escape(line)}</p>' for line in said)
     return f"<h1>{escape(_title(run))}</h1>{lines}"
 
 
+def _asked(asked: Mapping[str, Any], what: str) -> str:
+    return f"{asked['count']} {what} of {asked['name']}"
+
+
 def _scores(run: Run) -> str:
-    shown = [(name, run.figures[name]) for name in HEADLINES if name in run.figures]
-    rows = [
-        [_name(name), *_cells(name, figure), str(figure.count), _bar(figure, 5.0 if _is_score(name) else 1.0)]
-        for name, figure in shown
-    ]
-    head = ("score", "*value", "*95 % interval", "*items", "")
+    rows: list[Sequence[str]] = []
+    for prefix, names in HEADLINES.items():
+        shown = [
+            (name, run.figures[f"{prefix}.{name}"]) for name in names if f"{prefix}.{name}" in run.figures
+        ]
+        rows += [[PARTS[prefix]]] if shown else []
+        rows += [
+            [escape(_words(name)), *_cells(name, figure), str(figure.count),
+             _bar(figure, 5.0 if _is_score(name) else 1.0)]
+            for name, figure in shown
+        ]  # fmt: skip
     note = "Intervals by bootstrap over videos: how far the score would move with other videos of the kind."
+    head = ("", "*value", "*95 % interval", "*items", "")
     return f'<h2>Scores</h2><p class="soft">{note}</p>{_table(head, rows)}'
 
 
-def _name(metric: str) -> str:
-    """A metric's name in words, escaped."""
-    return escape(f"{_words(metric.rpartition('.')[2])} ({metric.split('.')[0]})")
-
-
 def _words(name: str) -> str:
-    name = name.replace("_iou_0_", " IoU 0.").replace("coverage_0_", "coverage 0.")
-    return name.replace("_", " ")
+    name = name.replace("_iou_0_", "_iou_0.").replace("coverage_0_", "coverage_0.")
+    return " ".join(SPELT.get(word, word) for word in name.split("_"))
 
 
 def _is_score(metric: str) -> bool:
@@ -157,7 +188,8 @@ def _bar(figure: Figure, full: float) -> str:
         width * max(0.0, min(1.0, each / full)) for each in (figure.value, figure.low, figure.high)
     )
     return (
-        f'<svg width="{width}" height="16" role="img"><rect width="{width}" height="10" y="3" fill="#eef1f5"/>'
+        f'<svg class="bar" width="{width}" height="16" role="img">'
+        f'<rect width="{width}" height="10" y="3" fill="#eef1f5"/>'
         f'<rect width="{value:.1f}" height="10" y="3" fill="#2f6fb3"/>'
         f'<path d="M{low:.1f} 8H{high:.1f}M{low:.1f} 4V12M{high:.1f} 4V12" stroke="#1c2430" fill="none"/></svg>'
     )
@@ -180,13 +212,39 @@ def _controls(run: Run) -> str:
         "The same queries with parts of the search left out, and with a list that does not read the query. What all "
         "channels gain over the best control is what joining them is worth; a gain within its interval may be chance."
     )
-    table = f'<div class="wide">{_table(head, rows, marked=0)}</div>'
+    table = _table(head, rows, marked=0)
     return f'<h2>Search and its controls</h2><p class="soft">{note}</p>{table}'
 
 
-def _published(run: Run, key: str, table: Mapping[str, tuple[Published, ...]]) -> str:
+def _transcripts(run: Run) -> str:
+    """What was heard otherwise than it was said, video by video."""
+    heard = sorted(run.of("transcript"), key=lambda row: (-row.scores["word_error_rate"], row.key))
+    if not heard:
+        return ""
+    rows = [
+        [escape(row.key), _value("", row.scores["word_error_rate"]), f"{row.weight:.0f}",
+         "<br>".join(f"{escape(said)} → {escape(got)}" for said, got in _misheard(row))]
+        for row in heard[:NUM_WORST]
+    ]  # fmt: skip
+    note = f"Word error rate of {run.facts['transcripts']['transcriber']}; less is better. Words are compared in "
+    head = ("video", "*error rate", "*words", "said → heard")
+    return (
+        f'<h2>Speech recognition</h2><p class="soft">{escape(note + run.facts["transcripts"]["normalised"])}.</p>'
+        f"{_table(head, rows)}"
+    )
+
+
+def _misheard(row: Scored) -> list[tuple[str, str]]:
+    """The first stretches where a transcript leaves its reference: (said, heard)."""
+    said, heard = spoken_words(row.reference or "")[:MANY_WORDS], spoken_words(row.answer or "")[:MANY_WORDS]
+    changes = SequenceMatcher(None, said, heard, autojunk=False).get_opcodes()
+    pairs = [(" ".join(said[a:b]), " ".join(heard[c:d])) for tag, a, b, c, d in changes if tag != "equal"]
+    return [(one or "(nothing)", other or "(nothing)") for one, other in pairs[:NUM_CHANGES]]
+
+
+def _published(run: Run, key: str, prefix: str) -> str:
+    table = {"qa": QUESTIONS, "ask": QUESTIONS, "retrieval": QUERIES}.get(prefix, {})
     others = table.get(run.facts[key]["format"], ()) if key in run.facts else ()
-    prefix = "qa" if key == "questions" else "retrieval"
     names = [
         n
         for n in dict.fromkeys(n for other in others for n in other.metrics)
@@ -201,37 +259,49 @@ def _published(run: Run, key: str, table: Mapping[str, tuple[Published, ...]]) -
         values = (_value(n, other.metrics[n]) if n in other.metrics else "" for n in names)
         rows.append([escape(other.system), *values, f'<span class="soft">{escape(note)}</span>'])
     said = "".join(f"<li>{escape(line)}</li>" for line in differences(run.facts, key))
-    head = ("system", *(f"*{n.replace('_', ' ')}" for n in names), "as published")
+    head = ("system", *(f"*{_words(n)}" for n in names), "as published")
     title = f"Published figures: {escape(run.facts[key]['format'])}"
     return f"<h2>{title}</h2>{_table(head, rows, marked=0)}<p>What differs:</p><ul>{said}</ul>"
 
 
 def _kinds(run: Run) -> str:
-    shown = ("accuracy", "score", "recall_at_1", "moment_recall_at_1_iou_0_5")
-    rows = []
+    shown = ("accuracy", "score", "recall_at_1", "moment_recall_at_1_iou_0_5", "nothing_found")
+    found: dict[str, list[list[str]]] = {prefix: [] for prefix in PARTS}
     for metric, figure in run.figures.items():
         prefix, *middle, name = metric.split(".")
         if middle[:1] == ["kind"] and name in shown:
             kind = escape(middle[1].replace("_", " "))
-            rows.append([kind, _name(f"{prefix}.{name}"), *_cells(name, figure), str(figure.count)])
+            found[prefix].append([kind, escape(_words(name)), *_cells(name, figure), str(figure.count)])
+    rows = [row for prefix, own in found.items() if own for row in ([PARTS[prefix]], *own)]
     head = ("kind", "score", "*value", "*95 % interval", "*items")
     return f"<h2>By kind</h2>{_table(head, rows)}" if rows else ""
 
 
 def _confidence(run: Run) -> str:
-    sure, right = confidences(run.of("question"), "accuracy")
-    if len(sure) < 2:
-        return ""
     told = ("auroc", "calibration_error", "accuracy_at_coverage")
-    names = [name for name in run.metrics if name.removeprefix("qa.").startswith(told)]
-    rows = [[_name(name), f"{run.metrics[name]:.3f}"] for name in names]
+    rows: list[Sequence[str]] = []
+    for prefix, part in PARTS.items():
+        names = [name for name in run.metrics if name.startswith(tuple(f"{prefix}.{each}" for each in told))]
+        rows += [[part]] if names else []
+        rows += [
+            [escape(_words(name.removeprefix(f"{prefix}."))), f"{run.metrics[name]:.3f}"] for name in names
+        ]
+    if not rows:
+        return ""
+    pictures = "".join(
+        f"<figure>{_reliability(calibration_bins(sure, right))}<figcaption>{PARTS[TASKS[task]]}</figcaption></figure>"
+        for task in ("question", "ask")
+        for sure, right in [confidences(run.of(task), "accuracy")]
+        if len(sure) > 1
+    )
     note = (
         "AUROC is the chance that a right answer was given with more confidence than a wrong one (0.5: no better than "
-        "a coin). In the picture, confidence goes across and the share of right answers up; they agree on the line."
+        "a coin). In the pictures, confidence goes across and the share of right answers up, a dot's size is its share "
+        "of the answers; on the line both agree."
     )
     return (
         f'<h2>Confidence</h2><p class="soft">{note}</p>{_table(("", "*value"), rows)}'
-        f"{_reliability(calibration_bins(sure, right))}"
+        f'<div class="pictures">{pictures}</div>'
     )
 
 
@@ -254,18 +324,18 @@ def _reliability(bins: Iterable[tuple[float, float, float]]) -> str:
 
 def _failures(run: Run) -> str:
     failed = [row for row in run.rows if row.error or row.judge_error]
-    missing = [
-        (key, run.facts[key]["missing"])
-        for key in ("questions", "queries")
-        if run.facts.get(key, {}).get("missing")
-    ]
-    if not failed and not missing:
+    missing = {key: run.facts[key]["missing"] for key in SETS if run.facts.get(key, {}).get("missing")}
+    unscored = run.facts.get("transcripts", {}).get("unscored", {})
+    if not failed and not missing and not unscored:
         return ""
     said = "".join(
-        f"<p>{len(names)} videos of the {key} are missing, with {sum(names.values())} entries: "
-        f"{escape(', '.join(sorted(names)[:20]))}{' …' if len(names) > 20 else ''}</p>"
-        for key, names in missing
+        f"<p>{len(names)} videos of the {_words(key)} are missing, with {sum(names.values())} entries: "
+        f"{_listed(names)}</p>"
+        for key, names in missing.items()
     )
+    if unscored:
+        reasons = [f"{video}: {reason}" for video, reason in unscored.items()]
+        said += f"<p>{len(unscored)} transcripts are not scored. {_listed(reasons, '; ')}</p>"
     rows = [
         [escape(row.key), "answer" if row.error else "verdict", escape(row.error or row.judge_error)]
         for row in failed[:200]
@@ -275,17 +345,26 @@ def _failures(run: Run) -> str:
     return f"<h2>Failed and missing</h2>{said}{table}"
 
 
+def _listed(names: Iterable[str], between: str = ", ") -> str:
+    """Names in order, the first twenty, escaped."""
+    ordered = sorted(names)
+    return escape(between.join(ordered[:20])) + (" …" if len(ordered) > 20 else "")
+
+
 def _worst(run: Run, look: Look) -> str:
     cards = "".join(_card(row, look) for row in worst(run))
     return f'<h2>Worst items</h2><div class="items">{cards}</div>' if cards else ""
 
 
 def worst(run: Run) -> list[Scored]:
-    """The items that went most wrong: failed, then wrong and sure of it; then searches that missed."""
-    wrong = [row for row in run.of("question") if row.scores.get("accuracy", _low_score(row)) < 0.5]
-    wrong.sort(
-        key=lambda row: (not row.error, row.scores.get("score", 0.0), -(row.confidence or 0.0), row.key)
-    )
+    """What went most wrong, of each task as much as there is room: failed, then wrong and sure of it; missed."""
+    found: list[list[Scored]] = []
+    for task in ("question", "ask"):
+        wrong = [row for row in run.of(task) if row.scores.get("accuracy", _low_score(row)) < 0.5]
+        wrong.sort(
+            key=lambda row: (not row.error, row.scores.get("score", 0.0), -(row.confidence or 0.0), row.key)
+        )
+        found.append(wrong)
     missed = [row for row in run.of("query") if is_hit(row) < 1]
     missed.sort(
         key=lambda row: (
@@ -295,8 +374,10 @@ def worst(run: Run) -> list[Scored]:
             row.key,
         )
     )
-    half = NUM_WORST // 2
-    return [*wrong[: max(half, NUM_WORST - len(missed))], *missed[: max(half, NUM_WORST - len(wrong))]]
+    found.append(missed)
+    turns = [(place, task) for task, rows in enumerate(found) for place in range(len(rows))]
+    chosen = sorted(turns)[:NUM_WORST]  # the worst of each task, then the next of each
+    return [found[task][place] for place, task in sorted(chosen, key=lambda turn: (turn[1], turn[0]))]
 
 
 def _low_score(row: Scored) -> float:
@@ -310,7 +391,7 @@ def _card(row: Scored, look: Look) -> str:
     jpeg = look(place) if place else None
     picture = f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}">' if jpeg else ""
     lines = [f"<p><b>{escape(row.text)}</b></p>"]
-    if row.task == "question":
+    if row.task != "query":
         lines.append(f"<p>answer: {escape(row.answer or 'none')}</p>")
         lines.append(
             f"<p>reference: {escape(row.reference if row.reference is not None else 'nothing answers this')}</p>"
@@ -341,11 +422,14 @@ def _facts(run: Run) -> str:
         for name, value in (values if isinstance(values, dict) else {"": values}).items()
         if name != "missing"
     ]
-    return f'<h2>What was run</h2><div class="wide">{_table(("", ""), rows)}</div>'
+    return f"<h2>What was run</h2>{_table(('', ''), rows)}"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, marked: int | None = None) -> str:
-    """A table of HTML cells; columns whose head begins with * are numbers, the row `marked` stands out."""
+    """A table of HTML cells; columns whose head begins with * are numbers, the row `marked` stands out.
+
+    A row of one cell, a plain text, is the heading of those below it.
+    """
     ours = ' class="ours"'
     numeric = [name.startswith("*") for name in head]
     style = [' class="n"' if number else "" for number in numeric]
@@ -353,12 +437,14 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, marked: int | 
         f"<th{s}>{escape(name.removeprefix('*'))}</th>" for name, s in zip(head, style, strict=True)
     )
     body = "".join(
-        f"<tr{ours if place == marked else ''}>"
+        f'<tr class="part"><th colspan="{len(head)}">{escape(row[0])}</th></tr>'
+        if len(row) == 1
+        else f"<tr{ours if place == marked else ''}>"
         + "".join(f"<td{s}>{cell}</td>" for cell, s in zip(row, style, strict=True))
         + "</tr>"
         for place, row in enumerate(rows)
     )
-    return f"<table><tr>{top}</tr>{body}</table>"
+    return f'<div class="wide"><table><tr>{top}</tr>{body}</table></div>'
 
 
 def looker(videos_dir: Path) -> Look:

@@ -26,6 +26,8 @@ from mgv.evaluate.spans import Span
 from mgv.workspace import replacing, write_json
 
 FORMAT = 1
+SETS = ("questions", "library_questions", "queries", "transcripts")
+"""What can be asked: keys of params.yaml and of a run's facts, in the order of TASKS."""
 COVERAGE_STEPS = 20
 
 
@@ -34,7 +36,7 @@ class Run:
     """A finished evaluation."""
 
     facts: dict[str, Any]
-    """What was run (run.json): `system`, `questions`, `queries`, `judge`, `seed`, ..."""
+    """What was run (run.json): what was asked (SETS), of which `model` and `library`, `judge`, `seed`, ..."""
     figures: dict[str, Figure]
     """Means with their intervals."""
     metrics: dict[str, float]
@@ -42,7 +44,7 @@ class Run:
     rows: tuple[Scored, ...]
 
     def of(self, task: str) -> list[Scored]:
-        """The rows of `question`, `query` or `query.CONTROL`."""
+        """The rows of one of TASKS, or of `query.CONTROL`."""
         return [row for row in self.rows if row.task == task]
 
 
@@ -88,7 +90,7 @@ def write_text(path: Path, text: str) -> None:
 
 def plots(run: Run) -> dict[str, str]:
     """Tables for DVC: always all of them, with no rows where there is nothing to plot."""
-    sure, right = confidences(run.of("question"), "accuracy")
+    sure, right = confidences(run.of("question") or run.of("ask"), "accuracy")
     bins = calibration_bins(sure, right) if sure else []
     steps = [step / COVERAGE_STEPS for step in range(1, COVERAGE_STEPS + 1)]
     covered = [(share, accuracy_at_coverage(sure, right, share)) for share in steps] if sure else []
@@ -100,6 +102,10 @@ def plots(run: Run) -> dict[str, str]:
         "recall": _csv(("k", "recall", "setup"), _recalls(run.figures)),
         "coverage": _csv(("coverage", "accuracy"), covered),
         "calibration": _csv(("confidence", "accuracy", "share"), bins),
+        "transcripts": _csv(
+            ("video", "word_error_rate", "words"),
+            ((row.key, row.scores["word_error_rate"], row.weight) for row in run.of("transcript")),
+        ),
     }
 
 

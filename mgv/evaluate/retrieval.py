@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,8 @@ from mgv.evaluate.metrics import (
     average_precision,
     best_iou,
     clip_recall,
+    didemo_ranking,
+    didemo_scores,
     matched,
     moment_average_precision,
     moment_recall,
@@ -46,6 +48,7 @@ CONTROLS: Mapping[str, Mapping[str, float]] = {
 PRIOR = "position_prior"
 RANKS = (1, 5, 10)
 THRESHOLDS = (0.3, 0.5, 0.7)
+DIDEMO_NAMES = ("didemo_rank_at_1", "didemo_rank_at_5", "didemo_iou")
 HIT = 0.5
 """IoU from which a moment counts as found where one number is to say so."""
 
@@ -102,16 +105,7 @@ def resolve(queries: Iterable[Query], videos: Sequence[Video]) -> tuple[list[Que
                 Span(video=names[plain_name(span.video)], start_s=span.start_s, end_s=span.end_s)
                 for span in query.moments
             )
-            known.append(
-                Query(
-                    query_id=query.query_id,
-                    query=query.query,
-                    moments=moments,
-                    kind=query.kind,
-                    within=query.within,
-                    clip_s=query.clip_s,
-                )
-            )
+            known.append(replace(query, moments=moments))
     return known, dict(missing)
 
 
@@ -192,6 +186,9 @@ def _moment_scores(query: Query, ranked: Sequence[Span]) -> Scores:
     }
     if query.clip_s is not None:
         scores |= {f"clip_recall_at_{k}": clip_recall(ranked, gold[0], k, query.clip_s) for k in (1, 3)}
+    if query.annotated:
+        values = didemo_scores(didemo_ranking(ranked), query.annotated)
+        scores |= dict(zip(DIDEMO_NAMES, values, strict=True))
     return scores
 
 

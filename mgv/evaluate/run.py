@@ -15,23 +15,25 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mgv.config import EvaluateParams
 from mgv.errors import ConfigError, WorkspaceError
 from mgv.evaluate.answering import LibrarySystem, ModelSystem, OnPlan, OnStep, System, answer_items, given_of
-from mgv.evaluate.judges import Task, costs, judge_tasks, load_judge
+from mgv.evaluate.judges import Judge, Task, costs, judge_tasks, load_judge
 from mgv.evaluate.ledger import Json, Ledger, Shard, facts_digest
 from mgv.evaluate.queries import queries_digest, read_queries
 from mgv.evaluate.questions import Item, Questions, items_digest, read_questions
 from mgv.evaluate.report import looker, render
-from mgv.evaluate.results import Run, write_run, write_text
+from mgv.evaluate.results import SETS, Run, write_run, write_text
 from mgv.evaluate.retrieval import CONTROLS, PRIOR, evaluate_retrieval, is_hit
 from mgv.evaluate.scores import (
+    TASKS,
     Figure,
     Scored,
     aspect_average,
     confidence_metrics,
-    counts,
+    failures,
     needs_judge,
     score_item,
     summarise,
 )
+from mgv.evaluate.transcripts import NORMALISED, evaluate_transcripts
 from mgv.registry import NEWEST, find_model
 from mgv.workspace import Workspace
 
@@ -46,19 +48,29 @@ class Progress:
     """Whom to tell what is being done."""
 
     stage: Callable[[str], None] = lambda name: None
-    """`answer`, `judge` or `search` begins."""
+    """`answer`, `ask`, `judge`, `search` or `transcripts` begins."""
     plan: OnPlan = lambda count: None
     step: OnStep = lambda name, step, done: None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A question set, a system, and what it has answered so far."""
+    """A question set, who is asked, and what was answered so far."""
 
+    task: str
+    """Of its rows."""
     questions: Questions
+    name: str
+    """Of its file."""
+    format: str
+    system: System
     answers: Ledger
     folder: Path
     """Of the answers: one for each system and set, so that no two runs are ever mixed."""
+
+
+QUESTION_SETS = {"questions": "question", "library_questions": "ask"}
+"""Keys of params.yaml that name questions, and the task of their rows."""
 
 
 def evaluate(
@@ -73,12 +85,13 @@ def evaluate(
     """Evaluate what params say; answers and verdicts are kept under `output`, and a run that was stopped goes on.
 
     library: an open one, where it is asked (asks_library); None opens the newest.
-
-    Raises ConfigError when there is nothing to evaluate, or a part is unknown; WorkspaceError when a file or the
-    library is missing.
+    What is quick comes first, a model's answers last. Raises ConfigError when there is nothing to evaluate, or a part
+    is unknown; WorkspaceError when a file or the library is missing, before anything is asked.
     """
-    if params.questions is None and params.queries is None:
-        raise ConfigError("evaluate: name questions or queries (docs/evaluation.md has both formats)")
+    if not any(getattr(params, key) for key in SETS):
+        raise ConfigError(
+            f"evaluate: name what to ask: {', '.join(SETS)} (docs/evaluation.md has the formats)"
+        )
     started = time.perf_counter()
     facts: Json = {
         "mgv": version("mgv"),
@@ -87,92 +100,126 @@ def evaluate(
         "limit": params.limit,
         "num_bootstrap": params.num_bootstrap,
     }
-    if library is None and asks_library(params):
-        library = open_library(workspace)
+    if asks_library(params):
+        library = library or open_library(workspace)
+        facts["library"] = library.manifest.digest
+    opened = {
+        key: open_questions(workspace, params, output, key, library)
+        for key in QUESTION_SETS
+        if getattr(params, key)
+    }
+    if opened:
+        items = [item for asked in opened.values() for item in asked.questions.items]
+        judge = load_judge(params.judge, {protocol for item in items for protocol in item.protocols})
+        facts["judge"] = judge.facts()
     rows: list[Scored] = []
-    if params.questions is not None:
-        asked = ask(workspace, params, output, library=library, retry_failed=retry_failed, progress=progress)
-        verdicts = judge(params, asked, retry_failed=retry_failed, progress=progress)
-        rows += [
-            score_item(item, given_of(asked.answers.rows[(item.item_id,)]), _of(verdicts, item))
-            for item in asked.questions.items
-        ]
-        facts |= {
-            "system": asked.answers.facts,
-            "judge": verdicts.facts,
-            "judging": costs(verdicts.rows.values()),
-        }
-        facts["questions"] = {
-            "name": Path(params.questions).name,
-            "format": params.questions_format,
-            "digest": asked.questions.digest,
-            "count": len(asked.questions.items),
-            "missing": asked.questions.missing,
-        }
-    if params.queries is not None:
+    if params.transcripts:
+        assert library is not None, "opened above"
+        heard, facts["transcripts"] = transcribed(workspace, params, library, progress)
+        rows += heard
+    if params.queries:
         assert library is not None, "opened above"
         found, facts["queries"] = search(workspace, params, library, progress)
         rows += found
-        facts["library"] = library.manifest.digest
+    costly: list[Json] = []
+    for key, asked in reversed(opened.items()):
+        ask(asked, retry_failed=retry_failed, progress=progress)
+        verdicts = judged(asked, judge, retry_failed=retry_failed, progress=progress)
+        rows += [
+            score_item(item, given_of(asked.answers.rows[(item.item_id,)]), _of(verdicts, item), asked.task)
+            for item in asked.questions.items
+        ]
+        costly += verdicts.rows.values()
+        facts["model" if key == "questions" else "ask"] = asked.answers.facts
+        count, missing = len(asked.questions.items), asked.questions.missing
+        facts[key] = _set_facts(asked.name, asked.format, asked.questions.digest, count, missing)
+    if opened:
+        facts["judging"] = costs(costly)
     facts["time_s"] = round(time.perf_counter() - started, 1)
     return summed_up(facts, rows, params)
 
 
 def asks_library(params: EvaluateParams) -> bool:
     """Whether the library is asked or searched, not only a model."""
-    return params.queries is not None or params.system == "library"
+    return any(getattr(params, key) for key in SETS[1:])
 
 
-def ask(
-    workspace: Workspace,
-    params: EvaluateParams,
-    output: Path,
-    *,
-    library: Library | None = None,
-    shard: Shard = Shard(),  # noqa: B008
-    retry_failed: bool = False,
-    progress: Progress = Progress(),
+def _set_facts(name: str, format: str, digest: str, count: int, missing: dict[str, int]) -> Json:
+    return {"name": name, "format": format, "digest": digest, "count": count, "missing": missing}
+
+
+def open_questions(
+    workspace: Workspace, params: EvaluateParams, output: Path, key: str, library: Library | None = None
 ) -> Asked:
-    """Answer the questions, or a shard of them; what was answered before is not asked again."""
-    questions = load_questions(workspace, params)
+    """One of QUESTION_SETS, who is asked, and what was answered before. Raises what `evaluate` does."""
+    questions, name, format = load_questions(workspace, params, key)
     system: System
-    if params.system == "library":
+    if key == "library_questions":
         system = LibrarySystem(library or open_library(workspace), within_video=params.within_video)
     else:
         system = ModelSystem(find_model(workspace, params.model), params)
     facts = system.facts() | {"items": questions.digest}
     folder = output / "answers" / facts_digest(facts)[:12]
-    answers = Ledger(folder, "answers", facts, key=("item_id",))
-    progress.stage("answer")
+    return Asked(
+        task=QUESTION_SETS[key],
+        questions=questions,
+        name=name,
+        format=format,
+        system=system,
+        answers=Ledger(folder, "answers", facts, key=("item_id",)),
+        folder=folder,
+    )
+
+
+def ask(
+    asked: Asked,
+    *,
+    shard: Shard = Shard(),  # noqa: B008
+    retry_failed: bool = False,
+    progress: Progress = Progress(),
+) -> None:
+    """Answer a set, or a shard of it; what was answered before is not asked again."""
+    progress.stage("answer" if asked.task == "question" else "ask")
     answer_items(
-        questions.items,
-        system,
-        answers,
+        asked.questions.items,
+        asked.system,
+        asked.answers,
         shard=shard,
         retry_failed=retry_failed,
         on_plan=progress.plan,
         on_step=progress.step,
     )
-    return Asked(questions=questions, answers=answers, folder=folder)
 
 
-def load_questions(workspace: Workspace, params: EvaluateParams) -> Questions:
-    """The questions of params.yaml, `limit` of them. Raises WorkspaceError when the file is not there."""
-    assert params.questions is not None, "checked by who calls"
-    path = _file(workspace, params.questions, "questions", "run `dvc repro prepare`")
-    own = workspace.root if params.questions_format == "samples" else workspace.videos_dir
-    videos = workspace.root / params.videos if params.videos else own
-    subtitles = workspace.root / params.subtitles if params.subtitles else None
-    questions = read_questions(path, params.questions_format, videos=videos, subtitles=subtitles)
+def load_questions(workspace: Workspace, params: EvaluateParams, key: str) -> tuple[Questions, str, str]:
+    """A question set, `limit` of it, its file's name and format. Raises WorkspaceError when it is not there."""
+    path, format = _source(workspace, params, key, "run `dvc repro prepare`")
+    videos, subtitles = workspace.videos_dir, None
+    if key == "questions":
+        own = workspace.root if format == "samples" else workspace.videos_dir
+        videos = workspace.root / params.videos if params.videos else own
+        videos = path.parent if params.questions == STARTER else videos
+        subtitles = workspace.root / params.subtitles if params.subtitles else None
+    questions = read_questions(path, format, videos=videos, subtitles=subtitles)
     items = sampled(questions.items, params, lambda item: item.item_id)
-    return Questions(items=tuple(items), missing=questions.missing, digest=items_digest(items))
+    drawn = Questions(items=tuple(items), missing=questions.missing, digest=items_digest(items))
+    return drawn, path.name, format
 
 
-def _file(workspace: Workspace, name: str, key: str, advice: str) -> Path:
+STARTER = "starter"
+
+
+def _source(workspace: Workspace, params: EvaluateParams, key: str, advice: str) -> tuple[Path, str]:
+    """The file of a set, and its format. Raises WorkspaceError when it is not there."""
+    name: str = getattr(params, key)
+    if name == STARTER:
+        from mgv.evaluate.starter import starter_set
+
+        return starter_set(key), "samples" if key == "questions" else "mgv"
     path = workspace.root / name
     if not path.exists():
         raise WorkspaceError(f"{path}: not there; {advice}, or name another file by evaluate.{key}")
-    return path
+    return path, getattr(params, f"{key}_format", "mgv")
 
 
 def sampled(items: Sequence[T], params: EvaluateParams, key: Callable[[T], str]) -> list[T]:
@@ -183,9 +230,8 @@ def sampled(items: Sequence[T], params: EvaluateParams, key: Callable[[T], str])
     return sorted(random.Random(params.seed).sample(ordered, params.limit), key=key)
 
 
-def judge(params: EvaluateParams, asked: Asked, *, retry_failed: bool, progress: Progress) -> Ledger:
+def judged(asked: Asked, judge: Judge, *, retry_failed: bool, progress: Progress) -> Ledger:
     """Verdicts on the open questions that were answered."""
-    judge = load_judge(params.judge, {name for item in asked.questions.items for name in item.protocols})
     facts = judge.facts() | {"answers": facts_digest(asked.answers.facts)}
     verdicts = Ledger(
         asked.folder, f"verdicts-{facts_digest(facts)[:12]}", facts, key=("item_id", "protocol")
@@ -227,21 +273,28 @@ def search(
     workspace: Workspace, params: EvaluateParams, library: Library, progress: Progress
 ) -> tuple[list[Scored], Json]:
     """Every query's scores, for the library and its controls; and what was asked."""
-    assert params.queries is not None, "checked by who calls"
-    path = _file(workspace, params.queries, "queries", "write one (docs/evaluation.md)")
-    queries = sampled(read_queries(path, params.queries_format), params, lambda query: query.query_id)
+    path, format = _source(workspace, params, "queries", "write one (docs/evaluation.md)")
+    queries = sampled(read_queries(path, format), params, lambda query: query.query_id)
     progress.stage("search")
     found = evaluate_retrieval(
         library, queries, depth=params.search_depth, on_plan=progress.plan, on_step=progress.step
     )
-    facts = {
-        "name": path.name,
-        "format": params.queries_format,
-        "digest": queries_digest(queries),
-        "count": len([row for row in found.rows if row.task == "query"]),
-        "missing": found.missing,
-    }
-    return found.rows, facts
+    count = len([row for row in found.rows if row.task == "query"])
+    return found.rows, _set_facts(path.name, format, queries_digest(queries), count, found.missing)
+
+
+def transcribed(
+    workspace: Workspace, params: EvaluateParams, library: Library, progress: Progress
+) -> tuple[list[Scored], Json]:
+    """The word error rate of every video that has a reference; and what was compared."""
+    folder, _ = _source(workspace, params, "transcripts", "make a folder of .vtt or .srt named as the videos")
+    progress.stage("transcripts")
+    found = evaluate_transcripts(library, folder, on_plan=progress.plan, on_step=progress.step)
+    facts = _set_facts(folder.name, "subtitles", found.digest, len(found.rows), found.missing)
+    transcriber = library.manifest.parts["transcriber"]
+    return found.rows, facts | {
+        "unscored": found.unscored, "transcriber": transcriber, "normalised": NORMALISED,
+    }  # fmt: skip
 
 
 def open_library(workspace: Workspace) -> Library:
@@ -262,18 +315,22 @@ def summed_up(facts: Json, rows: Sequence[Scored], params: EvaluateParams) -> Ru
     chance: dict[str, Any] = {"num_bootstrap": params.num_bootstrap, "seed": params.seed}
     figures: dict[str, Figure] = {}
     others: dict[str, float] = {}
-    asked = [row for row in rows if row.task == "question"]
-    if asked:
-        figures |= summarise(asked, prefix="qa", **chance)
-        others |= counts(asked, "qa") | confidence_metrics(asked, "qa", "accuracy")
-        others["qa.missing_videos"] = float(len(facts["questions"]["missing"]))
-        if (average := aspect_average(figures, "qa")) is not None:
-            others["qa.aspects"] = average
+    for (task, prefix), key in zip(TASKS.items(), SETS, strict=True):
+        own = [row for row in rows if row.task == task]
+        if key in facts:
+            figures |= summarise(own, prefix=prefix, **chance)
+            others[f"{prefix}.count"] = float(len(own))
+            others[f"{prefix}.missing_videos"] = float(len(facts[key]["missing"]))
+        if own and key in QUESTION_SETS:
+            others |= failures(own, prefix) | confidence_metrics(own, prefix, "accuracy")
+            if (average := aspect_average(figures, prefix)) is not None:
+                others[f"{prefix}.aspects"] = average
+    if heard := [row for row in rows if row.task == "transcript"]:
+        others["transcripts.words"] = sum(row.weight for row in heard)
+    if "transcripts" in facts:
+        others["transcripts.unscored"] = float(len(facts["transcripts"]["unscored"]))
     searched = [row for row in rows if row.task == "query"]
     if searched:
-        figures |= summarise(searched, prefix="retrieval", **chance)
-        others["retrieval.count"] = float(len(searched))
-        others["retrieval.missing_videos"] = float(len(facts["queries"]["missing"]))
         for control in (*CONTROLS, PRIOR):
             own = [row for row in rows if row.task == f"query.{control}"]
             found = summarise(own, prefix=f"retrieval.{control}", **chance)

@@ -28,6 +28,8 @@ from mgv.evaluate.questions import ASPECTS, Item
 from mgv.evaluate.spans import Span
 
 COVERAGES = (0.5, 0.8)
+TASKS = {"question": "qa", "ask": "ask", "query": "retrieval", "transcript": "transcripts"}
+"""What a row can be, and how its metrics' names begin: asked of a model, asked of the library, searched, heard."""
 Scores = dict[str, float]
 
 
@@ -36,7 +38,7 @@ class Scored:
     """One item or query of a run, with what it is worth: a line of items.jsonl."""
 
     task: str
-    """`question`, `query`, or `query.CONTROL`."""
+    """One of TASKS, or `query.CONTROL`."""
     key: str
     """Its id: unique within a task."""
     group: str
@@ -54,6 +56,8 @@ class Scored:
     gold: tuple[Span, ...] = ()
     found: tuple[Span, ...] = ()
     """Cited, or ranked."""
+    weight: float = 1.0
+    """How much it counts in a mean: a transcript by its words."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,7 +72,9 @@ class Figure:
     """How many items it is the mean of."""
 
 
-def score_item(item: Item, given: Given, verdicts: Mapping[str, Mapping[str, Any]]) -> Scored:
+def score_item(
+    item: Item, given: Given, verdicts: Mapping[str, Mapping[str, Any]], task: str = "question"
+) -> Scored:
     """An answered question; verdicts by protocol."""
     answer = given.answer or ""
     scores: Scores = {}
@@ -99,7 +105,7 @@ def score_item(item: Item, given: Given, verdicts: Mapping[str, Mapping[str, Any
             "citation_recall": citation_recall(cited, gold),
         }
     return Scored(
-        task="question",
+        task=task,
         key=item.item_id,
         group=plain_name(item.videos[0]),
         kind=item.kind,
@@ -148,11 +154,18 @@ def _means(rows: Sequence[Scored], prefix: str, num_bootstrap: int, seed: int) -
     for name in names:
         with_it = [row for row in rows if name in row.scores]
         values = [row.scores[name] for row in with_it]
-        groups = [row.group for row in with_it]
-        low, high = bootstrap_interval(values, num_resamples=num_bootstrap, seed=seed, groups=groups)
-        value = math.fsum(values) / len(values)
+        groups, weights = [row.group for row in with_it], [row.weight for row in with_it]
+        low, high = bootstrap_interval(
+            values, num_resamples=num_bootstrap, seed=seed, groups=groups, weights=weights
+        )
+        value = mean(values, weights)
         figures[f"{prefix}.{name}"] = Figure(value=value, low=low, high=high, count=len(values))
     return figures
+
+
+def mean(values: Sequence[float], weights: Sequence[float]) -> float:
+    """The weighted mean."""
+    return math.fsum(v * w for v, w in zip(values, weights, strict=True)) / math.fsum(weights)
 
 
 def aspect_average(figures: Mapping[str, Figure], prefix: str) -> float | None:
@@ -161,10 +174,9 @@ def aspect_average(figures: Mapping[str, Figure], prefix: str) -> float | None:
     return math.fsum(each.value for each in found if each) / len(found) if all(found) else None
 
 
-def counts(rows: Sequence[Scored], prefix: str) -> dict[str, float]:
-    """How many there are, and how many could not be answered or judged."""
+def failures(rows: Sequence[Scored], prefix: str) -> dict[str, float]:
+    """How many could not be answered, and how many not be judged."""
     return {
-        f"{prefix}.count": float(len(rows)),
         f"{prefix}.failed": float(sum(bool(row.error) for row in rows)),
         f"{prefix}.judge_failed": float(sum(bool(row.judge_error) for row in rows)),
     }

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
@@ -28,6 +25,7 @@ from mgv.evaluate.judges import (
     plain_words,
 )
 from mgv.evaluate.ledger import Ledger
+from tests.endpoint import ChatServer, chat_server
 
 TASK = Task(
     item_id="1", protocol="match", question="what lifts off?", reference="a rocket", answer="the rocket"
@@ -114,47 +112,19 @@ def test_what_is_no_verdict_says_why(text: str, says: str):
         parse_verdict(text, "match")
 
 
-class Endpoint(BaseHTTPRequestHandler):
-    """Gives the next of the planned replies: a text, or seconds to be silent."""
-
-    replies: ClassVar[list[str | float | int]] = []
-    bodies: ClassVar[list[dict[str, Any]]] = []
-
-    def do_POST(self) -> None:
-        Endpoint.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        planned = Endpoint.replies.pop(0)
-        if isinstance(planned, float):
-            time.sleep(planned)
-            planned = '{"correct": "yes", "score": 5}'
-        usage = {"prompt_tokens": 100, "completion_tokens": 10}
-        reply = {"model": "big-2024-01-01", "choices": [{"message": {"content": planned}}], "usage": usage}
-        content = json.dumps(reply).encode()
-        try:
-            self.send_response(planned if isinstance(planned, int) else 200)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-        except OSError:  # who asked has gone
-            pass
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
+@pytest.fixture
+def chat(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatServer]:
+    monkeypatch.setattr("mgv.endpoint.LONGEST_WAIT_S", 0.01)
+    with chat_server() as server:
+        yield server
 
 
 @pytest.fixture
-def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[JudgeParams]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    monkeypatch.setattr("mgv.endpoint.LONGEST_WAIT_S", 0.01)
-    Endpoint.replies, Endpoint.bodies = [], []
-    yield JudgeParams(
-        name="openai", pretrained="big", base_url=f"http://127.0.0.1:{server.server_port}/v1", timeout_s=0.3,
-        retries=1, tries=2, input_price=1.0, output_price=10.0,
+def endpoint(chat: ChatServer) -> JudgeParams:
+    return JudgeParams(
+        name="openai", pretrained="big", base_url=chat.url, timeout_s=0.3, retries=1, tries=2, workers=1,
+        input_price=1.0, output_price=10.0,
     )  # fmt: skip
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 def run(params: JudgeParams, folder: Path, tasks: list[Task], **kwargs: Any) -> dict[str, dict[str, Any]]:
@@ -165,20 +135,20 @@ def run(params: JudgeParams, folder: Path, tasks: list[Task], **kwargs: Any) -> 
 
 
 def test_prose_broken_json_and_scores_out_of_range_are_asked_again_then_counted(
-    endpoint: JudgeParams, tmp_path: Path
+    endpoint: JudgeParams, chat: ChatServer, tmp_path: Path
 ):
     good = '{"correct": "no", "score": 1}'
-    Endpoint.replies = [good, "It is right.", good, '{"correct": "yes", ', '{"correct": "yes", "score": 9}']
+    chat.replies = [good, "It is right.", good, '{"correct": "yes", ', '{"correct": "yes", "score": 9}']
     rows = run(endpoint, tmp_path, [replace(TASK, item_id=name) for name in "abc"])
     assert (rows["a match"]["correct"], rows["a match"]["score"], rows["a match"]["tries"]) == (False, 1, 1)
     assert (rows["b match"]["correct"], rows["b match"]["tries"]) == (False, 2)
     failed = rows["c match"]
     assert (failed["correct"], failed["score"], failed["tries"]) == (None, None, 2)
     assert "no verdict after 2 tries: score is '9'" in failed["error"]
-    assert Endpoint.bodies[2]["messages"][-1]["content"].startswith(
+    assert chat.bodies[2]["messages"][-1]["content"].startswith(
         "That is no verdict: it is not one JSON object"
     )
-    assert Endpoint.bodies[0]["temperature"] == 0
+    assert chat.bodies[0]["temperature"] == 0
     assert rows["b match"]["model"] == "big-2024-01-01"
     assert (rows["b match"]["input_tokens"], rows["b match"]["output_tokens"]) == (200, 20)
     assert rows["b match"]["cost"] == pytest.approx((200 * 1 + 20 * 10) / 1e6)
@@ -186,37 +156,79 @@ def test_prose_broken_json_and_scores_out_of_range_are_asked_again_then_counted(
 
 
 def test_a_judge_that_does_not_answer_in_time_is_counted_and_the_run_goes_on(
-    endpoint: JudgeParams, tmp_path: Path
+    endpoint: JudgeParams, chat: ChatServer, tmp_path: Path
 ):
-    Endpoint.replies = [0.8, 0.8, '{"correct": "yes", "score": 5}']
+    chat.replies = [0.8, 0.8, '{"correct": "yes", "score": 5}']
     rows = run(endpoint, tmp_path, [replace(TASK, item_id=name) for name in "ab"])
     assert "no answer after 2 tries" in rows["a match"]["error"]
     assert rows["b match"]["correct"] is True
     assert run(endpoint, tmp_path, [TASK, replace(TASK, item_id="a")][1:]) == rows  # not asked again
-    Endpoint.replies = ['{"correct": "no", "score": 0}']
+    chat.replies = ['{"correct": "no", "score": 0}']
     again = run(endpoint, tmp_path, [replace(TASK, item_id="a")], retry_failed=True)
     assert again["a match"]["correct"] is False
 
 
-def test_a_judge_that_is_gone_stops_the_run_and_keeps_what_was_judged(endpoint: JudgeParams, tmp_path: Path):
-    Endpoint.replies = ['{"correct": "yes", "score": 5}', *[401] * SILENT]
+def test_a_judge_that_is_gone_stops_the_run_and_keeps_what_was_judged(
+    endpoint: JudgeParams, chat: ChatServer, tmp_path: Path
+):
+    chat.replies = ['{"correct": "yes", "score": 5}', *[401] * SILENT]
     tasks = [replace(TASK, item_id=f"{n:02}") for n in range(30)]
     with pytest.raises(MgvError, match=f"no verdict {SILENT} times in a row: .*401"):
         run(endpoint, tmp_path, tasks)
-    Endpoint.replies = ['{"correct": "yes", "score": 5}'] * 30
+    chat.replies = ['{"correct": "yes", "score": 5}'] * 30
     rows = run(endpoint, tmp_path, tasks)
     assert sum(bool(row["error"]) for row in rows.values()) == SILENT - 1
     assert len(rows) == 30
 
 
-def test_aspects_are_scored_and_a_second_answer_is_shown(endpoint: JudgeParams, tmp_path: Path):
-    Endpoint.replies = ['{"score": 3}', '{"score": 2}']
+def _verdict_of(body: dict[str, Any]) -> float | str:
+    """By the item's number; those of even numbers come late."""
+    shown = body["messages"][1]["content"]
+    number = int(json.loads(shown[: shown.rindex("\n\n")])["answer"])
+    return (
+        "prose" if number == 5 else 0.05 if number % 2 == 0 else f'{{"correct": "no", "score": {number % 5}}}'
+    )
+
+
+def test_several_verdicts_at_once_are_those_of_one_after_another(
+    endpoint: JudgeParams, chat: ChatServer, tmp_path: Path
+):
+    chat.answer, endpoint = _verdict_of, replace(endpoint, timeout_s=30)
+    tasks = [replace(TASK, item_id=f"{n:02}", answer=str(n)) for n in range(12)]
+    one_by_one = run(endpoint, tmp_path / "one", tasks)
+    assert chat.most_under_way == 1
+    together = run(replace(endpoint, workers=4), tmp_path / "four", tasks)
+    assert 2 <= chat.most_under_way <= 4
+    assert list(together) == list(one_by_one) == [f"{n:02} match" for n in range(12)]
+    timeless = [{name: row[name] for name in row if name != "time_s"} for row in together.values()]
+    assert timeless == [{name: row[name] for name in row if name != "time_s"} for row in one_by_one.values()]
+    assert sum(bool(row["error"]) for row in together.values()) == 1
+    num_requests = len(chat.requests)
+    lines = (tmp_path / "four" / "verdicts.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "four" / "verdicts.jsonl").write_text("".join(lines[:7]) + lines[7][:9])  # killed in a line
+    assert list(run(replace(endpoint, workers=4), tmp_path / "four", tasks)) == list(together)
+    assert len(chat.requests) == num_requests + 6  # items 06 to 11, all sensible
+
+
+def test_a_judge_that_is_gone_stops_several_workers_too(
+    endpoint: JudgeParams, chat: ChatServer, tmp_path: Path
+):
+    chat.answer = lambda body: 401
+    with pytest.raises(MgvError, match=f"no verdict {SILENT} times in a row"):
+        run(replace(endpoint, workers=3), tmp_path, [replace(TASK, item_id=f"{n:02}") for n in range(60)])
+    assert len(chat.requests) <= SILENT + 2 * 3
+
+
+def test_aspects_are_scored_and_a_second_answer_is_shown(
+    endpoint: JudgeParams, chat: ChatServer, tmp_path: Path
+):
+    chat.replies = ['{"score": 3}', '{"score": 2}']
     twice = replace(TASK, protocol="consistency", also_asked="what flies?", also_answer="a plane")
     rows = run(endpoint, tmp_path, [replace(TASK, protocol="temporal"), twice])
     assert [row["score"] for row in rows.values()] == [3, 2]
     assert rows["1 temporal"]["correct"] is None
-    assert "a plane" in Endpoint.bodies[1]["messages"][1]["content"]
-    assert "a plane" not in Endpoint.bodies[0]["messages"][1]["content"]
+    assert "a plane" in chat.bodies[1]["messages"][1]["content"]
+    assert "a plane" not in chat.bodies[0]["messages"][1]["content"]
 
 
 def test_an_answer_cannot_pose_as_the_prompt():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mgv.evaluate.metrics import (
+    DIDEMO_SEGMENTS,
     accuracy_at_coverage,
     auroc,
     average_precision,
@@ -19,6 +20,9 @@ from mgv.evaluate.metrics import (
     citation_precision,
     citation_recall,
     clip_recall,
+    didemo_iou,
+    didemo_ranking,
+    didemo_scores,
     edit_distance,
     exact_match,
     matched,
@@ -29,8 +33,8 @@ from mgv.evaluate.metrics import (
     paired_bootstrap,
     recall_at,
     reciprocal_rank,
+    spoken_words,
     token_f1,
-    word_error_rate,
     yes_or_no,
 )
 from mgv.evaluate.spans import Span, iou, overlap
@@ -148,13 +152,57 @@ def test_confidence_by_hand():
     assert calibration_bins([1.0, 0.95], [1, 0]) == [(pytest.approx(0.975), 0.5, 1.0)]
 
 
+def test_didemo_counts_the_three_annotators_that_agree_best():
+    ranking = [(1, 2), (0, 0), (3, 3), (1, 1)]
+    # ranks 1, 1, 2, 3: the best three are 1, 1, 2, mean 4/3; IoU of (1, 2) with them is 1, 1, 0, 0
+    assert didemo_scores(ranking, [(1, 2), (1, 2), (0, 0), (3, 3)]) == (0, 1, pytest.approx(2 / 3))
+    assert didemo_scores(ranking, [(1, 2), (1, 2), (1, 2), (5, 5)]) == (1, 1, 1)
+    # nobody marked the first: ranks 2, 3, 4 are 3 on the mean; IoU of (1, 2) with (1, 1) is 1/2
+    assert didemo_scores(ranking, [(0, 0), (3, 3), (1, 1), (5, 5)]) == (0, 1, pytest.approx(0.5 / 3))
+    assert didemo_scores([], [(0, 0)] * 4) == (0, 0, 0)
+    assert didemo_iou((1, 4), (2, 5)) == pytest.approx(3 / 5)
+
+
+def test_didemo_agrees_with_its_released_code_on_random_rankings():
+    """The released arithmetic: intersection and hull of the chunks, means of sorted lists."""
+
+    def released(ranking: list[tuple[int, int]], times: list[tuple[int, int]]) -> tuple[float, float, float]:
+        def share(one: tuple[int, int], other: tuple[int, int]) -> float:
+            both = max(0, min(one[1], other[1]) + 1 - max(one[0], other[0]))
+            return both / (max(one[1], other[1]) + 1 - min(one[0], other[0]))
+
+        rank = np.mean(np.sort([ranking.index(each) + 1 for each in times])[:3])
+        iou_ = np.mean(np.sort([share(ranking[0], each) for each in times])[-3:])
+        return float(rank <= 1), float(rank <= 5), float(iou_)
+
+    random = np.random.default_rng(5)
+    for _ in range(50):
+        ranking = [DIDEMO_SEGMENTS[place] for place in random.permutation(21)]
+        times = [DIDEMO_SEGMENTS[place] for place in random.integers(0, 21, 4)]
+        assert didemo_scores(ranking, times) == pytest.approx(released(ranking, times))
+
+
+def test_a_search_becomes_a_ranking_of_didemos_segments():
+    assert len(set(DIDEMO_SEGMENTS)) == 21
+    ranking = didemo_ranking([span(6, 14), span(5, 15), span(0, 4)])
+    # 6 to 14 s is nearest to chunks 1 and 2 (IoU 8/10); 5 to 15 s, its own place taken, to chunks 0 to 2 (10/15)
+    assert ranking[:3] == [(1, 2), (0, 2), (0, 0)]
+    assert sorted(ranking) == sorted(DIDEMO_SEGMENTS)
+    assert ranking[3:6] == [(1, 3), (1, 1), (2, 2)]  # by IoU with 6 to 14 s: 8/15, 4/9, 4/9
+    assert didemo_ranking([]) == didemo_ranking([span(31, 40)]) == []
+
+
+def test_words_are_compared_in_lower_case_without_punctuation_and_numbers_as_they_are():
+    assert spoken_words("Lift off! It’s 5:30, 'Twenty-one' (570)…") == [
+        "lift", "off", "it's", "5", "30", "twenty", "one", "570",
+    ]  # fmt: skip
+
+
 def test_word_errors_by_hand():
-    assert word_error_rate(["the cat sat"], ["The cat sat."]) == 0
-    assert word_error_rate(["the cat sat down"], ["a cat sat"]) == pytest.approx(
-        2 / 3
-    )  # one replaced, one too many
-    assert word_error_rate(["", "x"], ["one two three", "x"]) == pytest.approx(3 / 4)
-    assert word_error_rate(["x"], [""]) == 1
+    assert edit_distance(["the", "cat", "sat"], spoken_words("The cat sat.")) == 0
+    assert edit_distance(["the", "cat", "sat", "down"], ["a", "cat", "sat"]) == 2  # one replaced, one put in
+    assert edit_distance([], ["one", "two", "three"]) == 3
+    assert edit_distance(["x"], []) == 1
 
 
 def slow_edits(given: list[str], reference: list[str]) -> int:
@@ -222,6 +270,16 @@ def test_values_of_one_group_are_drawn_together():
     assert bootstrap_interval(values, num_resamples=200, seed=0, groups=groups) == (0.0, 1.0)
     low, high = bootstrap_interval(values, num_resamples=200, seed=0)
     assert 0.2 < low < high < 0.8
+
+
+def test_a_weighted_mean_is_drawn_with_its_weights():
+    low, high = bootstrap_interval([0.0, 1.0], num_resamples=400, seed=0, groups=["a", "b"], weights=[3, 1])
+    assert (low, high) == (0.0, 1.0)
+    assert bootstrap_interval([0.5, 0.5], num_resamples=20, seed=0, weights=[9, 1]) == (0.5, 0.5)
+    values, weights = [0.2] * 50 + [0.8], [1.0] * 50 + [50.0]  # as many words in one as in all others
+    low, high = bootstrap_interval(values, num_resamples=400, seed=0, weights=weights)
+    assert low == pytest.approx(0.2)
+    assert high > 0.5
 
 
 def test_unknown_values_are_left_out():

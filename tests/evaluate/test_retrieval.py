@@ -73,6 +73,21 @@ def test_goldfish_queries_are_scored_by_clips():
     assert (scores["clip_recall_at_1"], scores["clip_recall_at_3"]) == (0, 1)
 
 
+def test_didemo_has_its_own_ranks_beside_iou():
+    query = Query(
+        query_id="1",
+        query="x",
+        moments=(span("a.mp4", 5, 15),),
+        within=True,
+        annotated=((1, 2), (1, 2), (1, 2), (0, 0)),
+    )
+    scores = score_query(query, [span("a.mp4", 6, 14), span("a.mp4", 0, 4)], says_nothing=False)
+    assert (scores["didemo_rank_at_1"], scores["didemo_rank_at_5"], scores["didemo_iou"]) == (1, 1, 1)
+    assert scores["iou"] == pytest.approx(0.8)  # of the moment itself
+    missed = score_query(query, [span("a.mp4", 20, 25)], says_nothing=False)
+    assert (missed["didemo_rank_at_1"], missed["didemo_rank_at_5"], missed["didemo_iou"]) == (0, 0, 0)
+
+
 def test_the_position_prior_is_one_list_at_the_usual_place():
     queries = [
         Query(query_id="1", query="x", moments=(span("b.mp4", 2, 4),)),

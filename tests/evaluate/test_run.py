@@ -23,7 +23,7 @@ from mgv.evaluate.ledger import Shard
 from mgv.evaluate.questions import Item
 from mgv.evaluate.report import render, worst
 from mgv.evaluate.results import Run, plots, read_run, write_run
-from mgv.evaluate.run import ask, evaluate, sampled, summed_up, write_results
+from mgv.evaluate.run import ask, evaluate, open_questions, sampled, summed_up, write_results
 from mgv.evaluate.scores import Scored, score_item
 from mgv.evaluate.spans import Span
 from mgv.workspace import Workspace
@@ -35,8 +35,8 @@ PARAMS = EvaluateParams(questions="q", queries=None, num_bootstrap=50)
 def facts(**changed: Any) -> dict[str, Any]:
     told = {
         "mgv": "0", "made": "today", "seed": 0, "limit": None, "num_bootstrap": 50, "time_s": 1.0,
-        "system": {"system": "model", "model": "abc", "use_subtitles": True},
-        "judge": {"judge": "rule", "version": 1, "answers": "x"},
+        "model": {"system": "model", "model": "abc", "use_subtitles": True},
+        "judge": {"judge": "rule", "version": 1},
         "questions": {"name": "q", "format": "msvd", "digest": "d", "count": 4, "missing": {}},
     }  # fmt: skip
     return told | changed
@@ -110,7 +110,7 @@ def test_a_run_reads_back_as_it_was_written(tmp_path: Path):
     assert read_run(tmp_path) == run
     assert json.loads((tmp_path / "metrics.json").read_text())["qa.accuracy"] == 0.75
     assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == [
-        "calibration.csv", "coverage.csv", "recall.csv", "scores.csv",
+        "calibration.csv", "coverage.csv", "recall.csv", "scores.csv", "transcripts.csv",
     ]  # fmt: skip
     assert plots(run)["recall"] == "k,recall,setup\n"
     with pytest.raises(WorkspaceError, match=r"no evaluation in it \(run.json is missing\)"):
@@ -144,7 +144,7 @@ def test_a_difference_over_a_few_items_may_always_be_chance():
 
 def test_a_comparison_says_what_is_not_comparable():
     a = run_of([1, 0, 1])
-    other = {"judge": "openai", "model": "big", "version": 1, "answers": "y"}
+    other = {"judge": "openai", "model": "big", "version": 1}
     b = run_of([1, 1, 1, 1], judge=other, questions=facts()["questions"] | {"digest": "e"})
     found = compare(a, b, num_bootstrap=50)
     assert (found.only_a, found.only_b) == (0, 1)
@@ -241,6 +241,61 @@ def test_the_page_needs_nothing_from_elsewhere_and_shows_the_published_figures()
     assert 'src="data:image/jpeg;base64,anBlZw=="' in page or "data:image" not in page
 
 
+def heard(video: str, errors: float, words: float) -> Scored:
+    return Scored(
+        task="transcript", key=video, group=video, kind="", text=video, reference="five hundred kilograms",
+        answer="500 kilograms", scores={"word_error_rate": errors / words}, weight=words,
+    )  # fmt: skip
+
+
+HEARD = {
+    "name": "refs", "format": "subtitles", "digest": "d", "count": 2, "missing": {"lost.vtt": 1},
+    "unscored": {"talk.mp4": "its words come from subtitles beside it"}, "transcriber": "whisper tiny",
+    "normalised": "lower case",
+}  # fmt: skip
+
+
+def test_a_word_error_rate_is_over_all_words_and_videos_are_drawn_whole(tmp_path: Path):
+    told = {key: value for key, value in facts(transcripts=HEARD).items() if key != "questions"}
+    run = summed_up(told, [heard("a.mp4", 10, 100), heard("b.mp4", 10, 20)], PARAMS)
+    assert run.metrics["transcripts.word_error_rate"] == 0.166667
+    assert (run.figures["transcripts.word_error_rate"].low, run.figures["transcripts.word_error_rate"].high) == (
+        0.1, 0.5,
+    )  # fmt: skip
+    counted = {
+        name: run.metrics[f"transcripts.{name}"] for name in ("count", "words", "unscored", "missing_videos")
+    }
+    assert counted == {"count": 2, "words": 120, "unscored": 1, "missing_videos": 1}
+    assert plots(run)["transcripts"].splitlines()[1:] == [
+        "a.mp4,0.100000,100",
+        "b.mp4,0.500000,20",
+    ]
+    page = Tags(render(run)).text
+    assert "five hundred → 500" in page
+    assert "talk.mp4: its words come from subtitles beside it" in page
+    assert "lost.vtt" in page
+    better = summed_up(told, [heard("a.mp4", 10, 100), heard("b.mp4", 4, 20)], PARAMS)
+    (difference,) = compare(run, better, num_bootstrap=50).differences
+    assert (difference.metric, difference.difference) == (
+        "transcripts.word_error_rate",
+        pytest.approx(-6 / 120),
+    )
+    write_baseline(tmp_path / "baseline.json", better)
+    with pytest.raises(GateError, match=r"transcripts.word_error_rate is 0.1667, was 0.1167"):
+        check_gate(run, tmp_path / "baseline.json", {"transcripts.word_error_rate": 0.01})
+
+
+def test_the_model_and_the_library_are_two_parts_of_one_run():
+    told = facts(library_questions=facts()["questions"] | {"missing": {"gone": 2}}, library="l", ask={})
+    rows = [row("i1", 1), row("i1", 0, task="ask"), row("i2", 1, task="ask")]
+    run = summed_up(told, rows, PARAMS)
+    assert (run.metrics["qa.accuracy"], run.metrics["ask.accuracy"]) == (1, 0.5)
+    assert (run.metrics["ask.count"], run.metrics["ask.missing_videos"], run.metrics["qa.count"]) == (2, 1, 1)
+    flips = compare(run, replace(run, rows=(row("i1", 1), row("i1", 1, task="ask"))), num_bootstrap=50).flips
+    assert [(flip.task, flip.to) for flip in flips] == [("ask", "right")]
+    assert [each.task for each in worst(run)] == ["ask"]
+
+
 def test_the_worst_are_those_that_failed_then_those_wrong_and_sure():
     rows = [
         row("right", 1), row("unsure", 0, confidence=0.1), row("sure", 0, confidence=0.9), row("failed", 0, error="x"),
@@ -276,7 +331,10 @@ def test_a_second_run_answers_nothing_anew_and_shards_join(
     assert evaluate(workspace, asked, tmp_path / "whole").metrics == whole.metrics
     assert answers.read_bytes() == before
     for number in (1, 2):
-        ask(workspace, asked, tmp_path / "shards", shard=Shard(number=number, count=2))
+        ask(
+            open_questions(workspace, asked, tmp_path / "shards", "questions"),
+            shard=Shard(number=number, count=2),
+        )
     joined = evaluate(workspace, asked, tmp_path / "shards")
     assert joined.metrics == whole.metrics
     assert joined.rows == whole.rows
@@ -295,12 +353,14 @@ def test_another_model_or_other_params_are_another_run(
 
 
 def test_what_is_missing_is_told(workspace: Workspace, asked: EvaluateParams, tmp_path: Path):
-    with pytest.raises(ConfigError, match="name questions or queries"):
+    with pytest.raises(
+        ConfigError, match="name what to ask: questions, library_questions, queries, transcripts"
+    ):
         evaluate(workspace, replace(asked, questions=None), tmp_path)
     with pytest.raises(WorkspaceError, match=r"test.jsonl: not there; run `dvc repro prepare`"):
         evaluate(workspace, replace(asked, questions="data/prepare/test.jsonl"), tmp_path)
     with pytest.raises(WorkspaceError, match="nothing materialised yet"):
-        evaluate(workspace, replace(asked, system="library"), tmp_path)
+        evaluate(workspace, replace(asked, questions=None, library_questions=asked.questions), tmp_path)
 
 
 def mgv(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
