@@ -58,10 +58,16 @@ def tell(workspace: Workspace, subject: str, body: str) -> None:
     for name in workspace.params.retrain.notify:
         try:
             block: Any = Block.load(name)
+        except ValueError:
+            logger.warning(
+                "this Prefect server has no block %s (docs/retraining.md): not told: %s", name, subject
+            )
+            continue
+        try:
             with block.raise_on_failure():
                 block.notify(body, subject)
-        except Exception as error:
-            logger.warning("%s was not told that %s: %s", name, subject, type(error).__name__)
+        except Exception as error:  # its words may hold the address
+            logger.warning("%s cannot be reached (%s): not told: %s", name, type(error).__name__, subject)
 
 
 def tell_of_failure(flow: Any, flow_run: Any, state: Any) -> None:
