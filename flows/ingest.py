@@ -8,6 +8,7 @@ from pathlib import Path
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
+from flows import run_flow
 from mgv.library import ingest as library_ingest
 from mgv.workspace import find_workspace
 
@@ -35,4 +36,4 @@ if __name__ == "__main__":
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH")
     parser.add_argument("--library", type=Path, default=Path(), metavar="DIR")
     given = parser.parse_args()
-    ingest(given.paths, given.library)
+    run_flow(ingest, paths=given.paths, library=given.library)

@@ -18,7 +18,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows import may_pass
+from flows import may_pass, run_flow
 from mgv.config import MaterializeParams
 from mgv.errors import MgvError
 from mgv.library.compute import VideoRows, failed_rows
@@ -107,4 +107,4 @@ if __name__ == "__main__":
         "--ray", metavar="ADDRESS", help="compute on this Ray cluster: auto, HOST:PORT, or local"
     )
     given = parser.parse_args()
-    materialize(given.library, given.rebuild, given.ray)
+    run_flow(materialize, library=given.library, rebuild=given.rebuild, ray=given.ray)

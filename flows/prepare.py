@@ -11,7 +11,7 @@ from pathlib import Path
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from flows import may_pass
+from flows import may_pass, run_flow
 from mgv.data.prepare import preparing
 from mgv.data.report import SourceReport
 from mgv.workspace import find_workspace
@@ -52,4 +52,4 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--library", type=Path, default=Path(), metavar="DIR")
     given = parser.parse_args()
-    prepare(given.library)
+    run_flow(prepare, library=given.library)

@@ -13,7 +13,7 @@ from pathlib import Path
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from flows import may_pass
+from flows import gpu_slot, may_pass, run_flow
 from mgv.train.stages import STAGES, train_stage
 from mgv.workspace import find_workspace
 
@@ -28,7 +28,8 @@ from mgv.workspace import find_workspace
 )
 def _train(library: Path, stage: str) -> dict[str, float]:
     log = get_run_logger()
-    report = train_stage(find_workspace(library), stage)
+    with gpu_slot():
+        report = train_stage(find_workspace(library), stage)
     scores = {} if report.scores is None else {"validation_loss": report.scores.loss}
     log.info("%s: %d steps in %.0f s, %s", stage, report.outcome.num_steps, report.outcome.seconds, scores)
     return scores
@@ -49,7 +50,7 @@ if __name__ == "__main__":
     given = parser.parse_args()
     chosen = given.stages or list(STAGES)
     if int(os.environ.get("RANK", "0")) == 0:
-        train(chosen, given.library)
+        run_flow(train, stages=chosen, library=given.library)
     else:
         for name in chosen:
             train_stage(find_workspace(given.library), name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
+from zoneinfo import ZoneInfo
 
 import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
@@ -366,6 +367,40 @@ class PublishParams:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
+class RetrainParams:
+    """How new videos become a new model, on a schedule (docs/retraining.md)."""
+
+    inbox: str = "data/inbox"
+    """The folder that new videos are put into."""
+    settle_s: float = Field(default=30.0, ge=0)
+    """A file is taken in when it has not changed for so long; what is still being written waits for the next run."""
+    cron: str = "0 3 * * *"
+    """When a deployment runs: minute, hour, day of the month, month, day of the week."""
+    timezone: str = "UTC"
+    """Of the schedule: `Europe/Berlin`."""
+    gate: dict[str, float] = Field(default_factory=lambda: {"qa.accuracy": 0.01})
+    """Metric → how much worse than the champion's the candidate's may be."""
+    incumbent: str = "starter"
+    """What the first candidate is compared with: `starter`, a model's folder, or `none`."""
+    stage_hours: float = Field(default=48.0, gt=0)
+    """A stage that takes longer is stopped and has failed."""
+    retries: int = Field(default=1, ge=0)
+    """How often a stage that died is started again; what is wrong with data or parameters is not tried again."""
+    push: bool = True
+    """Push data, models and commits to the remotes of DVC and git, where there are any."""
+    notify: tuple[str, ...] = ()
+    """Prefect blocks that are told of promotions, refused candidates and failures: `custom-webhook/mgv`."""
+
+    @model_validator(mode="after")
+    def _has_a_time_zone(self) -> RetrainParams:
+        try:
+            ZoneInfo(self.timezone)
+        except (KeyError, ValueError, OSError) as error:
+            raise ValueError(f"timezone {self.timezone!r} is none; for example Europe/Berlin") from error
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class OperationsParams:
     """What `mgv clean` keeps, and how much disk a workspace may take."""
 
@@ -391,6 +426,7 @@ class Params:
     prepare: PrepareParams = Field(default_factory=PrepareParams)
     evaluate: EvaluateParams = Field(default_factory=EvaluateParams)
     publish: PublishParams = Field(default_factory=PublishParams)
+    retrain: RetrainParams = Field(default_factory=RetrainParams)
     operations: OperationsParams = Field(default_factory=OperationsParams)
 
 

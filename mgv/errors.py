@@ -71,3 +71,8 @@ class GateError(MgvError):
     """An evaluation is worse than the baseline allows, or was made on another set."""
 
     exit_code = 10
+
+
+def error_of(exit_code: int) -> type[MgvError] | None:
+    """The error that a process ended with, by its exit code; None for the codes of faults that no person mends."""
+    return next((error for error in MgvError.__subclasses__() if error.exit_code == exit_code), None)

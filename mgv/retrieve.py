@@ -16,6 +16,8 @@ AGAIN = 0.3
 """Every further moment of a video counts this much of the one before: five results should not be one video's."""
 WEAK = 0.5
 """A hit less than this share as relevant as its neighbour's does not lengthen the neighbour's moment."""
+SURE = 0.7
+"""A channel's hit lengthens another channel's moment when it counts at least this share of what found the moment."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +76,8 @@ def fuse(
         if home is None:
             home = Found(video_id=hit.video_id, start_s=hit.start_s, end_s=hit.end_s)
             siblings.append(home)
-        home.start_s, home.end_s = min(home.start_s, hit.start_s), max(home.end_s, hit.end_s)
+        if share >= SURE * max(home.shares.values(), default=0.0):
+            home.start_s, home.end_s = min(home.start_s, hit.start_s), max(home.end_s, hit.end_s)
         home.shares.setdefault(name, share)
     for siblings in moments.values():
         for place, moment in enumerate(sorted(siblings, key=_best_first)):

@@ -7,16 +7,21 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from threading import Thread
+from typing import Any, Literal
 
 import yaml
 
-from mgv.errors import WorkspaceError
+from mgv.errors import WorkspaceError, error_of
 
-_OFFLINE = {"DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "1"}
+_OFFLINE = {"DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "1", "GIT_TERMINAL_PROMPT": "0"}
 _SETTINGS = """\
 [core]
     analytics = false
@@ -84,10 +89,14 @@ def init_repository(root: Path) -> None:
 
 def commit(root: Path, names: list[str], message: str) -> None:
     """Commit these files of root and no others, under the person's own name if git knows it."""
-    named = subprocess.run(["git", "config", "user.email"], cwd=root, capture_output=True, check=False)
-    identity = [] if named.stdout.strip() else ["-c", "user.name=mgv", "-c", "user.email=mgv@localhost"]
     _run(["git", "add", "--", *names], root)
-    _run(["git", *identity, "commit", "--quiet", "--message", message, "--", *names], root)
+    _run(["git", *_identity(root), "commit", "--quiet", "--message", message, "--", *names], root)
+
+
+def _identity(root: Path) -> list[str]:
+    """Options that name somebody where git knows nobody."""
+    named = subprocess.run(["git", "config", "user.email"], cwd=root, capture_output=True, check=False)
+    return [] if named.stdout.strip() else ["-c", "user.name=mgv", "-c", "user.email=mgv@localhost"]
 
 
 def track(root: Path, path: Path, *, relink: bool = True) -> None:
@@ -104,6 +113,127 @@ def track(root: Path, path: Path, *, relink: bool = True) -> None:
             repo.add(str(path), relink=relink)
     except (DvcException, OSError) as error:
         raise WorkspaceError(f"dvc add {path.relative_to(root)} failed in {root}: {error}") from error
+
+
+def changed_stages(root: Path) -> list[str]:
+    """The stages, and tracked files (`data/videos.dvc`), that are not up to date."""
+    return list(json.loads(_dvc(["status", "--json"], root) or "{}"))
+
+
+Outcome = Literal["ran", "restored", "unchanged"]
+
+
+def repro(
+    root: Path, stage: str, on_line: Callable[[str], None], environment: Mapping[str, str] | None = None
+) -> Outcome:
+    """Run a DVC stage, and those ahead of it, where something changed; each line of output is told to on_line.
+
+    `restored`: DVC had the result of the same inputs. Whatever ends this call ends the stage's processes too.
+    Raises the stage's own MgvError where it ended with one, ChildProcessError when it died otherwise.
+    """
+    mend_lock(root)
+    said: list[str] = []
+
+    def read(lines: Any) -> None:
+        for line in lines:
+            if line.strip():
+                said.append(line.rstrip())
+                on_line(line.rstrip())
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro", stage],
+        cwd=root,
+        env={
+            **os.environ,
+            **_OFFLINE,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+            "PYTHONUNBUFFERED": "1",
+            **(environment or {}),
+        },
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    reader = Thread(target=read, args=(process.stdout,), daemon=True)
+    reader.start()
+    try:
+        while process.poll() is None:
+            _pause()
+    finally:
+        _end_group(process)
+        reader.join(5.0)
+        assert process.stdout is not None, "asked for above"
+        if not reader.is_alive():
+            process.stdout.close()
+    if process.returncode:
+        raise _stage_error(stage, said)
+    if any(f"Stage '{stage}' is cached" in line for line in said):
+        return "restored"
+    return "ran" if any(f"Running stage '{stage}'" in line for line in said) else "unchanged"
+
+
+def _pause() -> None:
+    """A step of waiting, after which a caller's time-out can interrupt."""
+    time.sleep(0.1)
+
+
+def _end_group(process: subprocess.Popen[str]) -> None:
+    """End a process and all that it started."""
+    if sys.platform == "win32":
+        process.kill()
+    else:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _stage_error(stage: str, said: list[str]) -> Exception:
+    """What a failed `dvc repro` comes to."""
+    codes = [int(found[1]) for line in said if (found := re.search(r"exited with (-?\d+)$", line.rstrip()))]
+    known = error_of(codes[-1]) if codes else None
+    own = [line.partition("error: ")[2] for line in said if line.startswith("error: ")]
+    told = own or [line for line in said if line.startswith("ERROR")] or said or ["no message"]
+    if known:
+        return known(f"{stage}: {told[-1]}")
+    return ChildProcessError(f"stage {stage} failed: {told[-1]}")
+
+
+def commit_changes(root: Path, names: list[str], message: str) -> bool:
+    """Commit those of these files that there are and that changed; whether there was anything to commit."""
+    there = [name for name in names if (root / name).exists()]
+    if not there or not _run(["git", "status", "--porcelain", "--", *there], root):
+        return False
+    commit(root, there, message)
+    return True
+
+
+def tag(root: Path, name: str, message: str) -> bool:
+    """Tag the commit that is checked out; False when the tag exists."""
+    if _run(["git", "tag", "--list", name], root):
+        return False
+    _run(["git", *_identity(root), "tag", "--annotate", "--message", message, name], root)
+    return True
+
+
+def push(root: Path) -> list[str]:
+    """Push to DVC's default remote and to git's; what was pushed where, and what was not for want of a remote."""
+    notes = []
+    if _dvc(["remote", "list"], root):
+        _dvc(["push", "--quiet"], root)
+        notes.append("data and models pushed by DVC")
+    else:
+        notes.append("data and models not pushed: DVC has no remote (`dvc remote add --default NAME URL`)")
+    remotes = _run(["git", "remote"], root).split()
+    if remotes:
+        remote = "origin" if "origin" in remotes else remotes[0]
+        _run(["git", "push", "--quiet", "--follow-tags", remote, "HEAD"], root)
+        notes.append(f"commits and tags pushed to {remote}")
+    else:
+        notes.append("commits not pushed: git has no remote (`git remote add origin URL`)")
+    return notes
 
 
 def head(root: Path) -> tuple[str, bool] | None:

@@ -7,7 +7,7 @@ belongs in git. `check_gate` is what CI and promotion ask.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,8 +55,21 @@ def check_gate(run: Run, baseline: Path, tolerances: Mapping[str, float]) -> lis
     Raises GateError that names each metric that is worse than allowed, or says that another set was asked or another
     judge judged; ConfigError when there is no baseline, or nothing to check.
     """
+    checks = checks_at_gate(run, baseline, tolerances)
+    if faults := worse_than_allowed(checks):
+        raise GateError("; ".join(faults))
+    return checks
+
+
+def checks_at_gate(
+    run: Run, baseline: Path, tolerances: Mapping[str, float], key: str = "evaluate.gate"
+) -> list[Check]:
+    """Every metric of `tolerances`, passed or not. key: where params.yaml names the tolerances.
+
+    Raises GateError when another set was asked or another judge judged; ConfigError as check_gate.
+    """
     if not tolerances:
-        raise ConfigError("evaluate.gate: names no metric; for example {retrieval.recall_at_1: 0.01}")
+        raise ConfigError(f"{key}: names no metric; for example {{retrieval.recall_at_1: 0.01}}")
     try:
         frozen = json.loads(baseline.read_text(encoding="utf-8"))
         asked, metrics = frozen["asked"], frozen["metrics"]
@@ -65,24 +78,26 @@ def check_gate(run: Run, baseline: Path, tolerances: Mapping[str, float]) -> lis
             f"evaluate.baseline: {baseline} cannot be read ({error}); make it by `mgv evaluate --freeze {baseline}`"
         ) from error
     if asked != _asked(run):
-        changed = [key for key in {**asked, **_asked(run)} if asked.get(key) != _asked(run).get(key)]
+        changed = [each for each in {**asked, **_asked(run)} if asked.get(each) != _asked(run).get(each)]
         raise GateError(
             f"{' and '.join(changed)} are not those of {baseline.name}: the gate compares like with like only"
         )
-    checks, faults = [], []
+    checks = []
     for name, tolerance in sorted(tolerances.items()):
         if name not in metrics or name not in run.metrics:
             where = baseline.name if name not in metrics else "this run"
-            raise ConfigError(f"evaluate.gate: {name!r} is no metric of {where}")
-        check = _check(name, metrics[name], run.metrics[name], tolerance)
-        checks.append(check)
-        if not check.passed:
-            faults.append(
-                f"{name} is {check.value:.4f}, was {check.baseline:.4f}, may differ by {tolerance:g}"
-            )
-    if faults:
-        raise GateError("; ".join(faults))
+            raise ConfigError(f"{key}: {name!r} is no metric of {where}")
+        checks.append(_check(name, metrics[name], run.metrics[name], tolerance))
     return checks
+
+
+def worse_than_allowed(checks: Iterable[Check]) -> list[str]:
+    """What is wrong with those that did not pass."""
+    return [
+        f"{check.metric} is {check.value:.4f}, was {check.baseline:.4f}, may differ by {check.tolerance:g}"
+        for check in checks
+        if not check.passed
+    ]
 
 
 def _check(name: str, baseline: float, value: float, tolerance: float) -> Check:

@@ -78,11 +78,13 @@ def evaluate(
     params: EvaluateParams,
     output: Path,
     *,
+    library: Library | None = None,
     retry_failed: bool = False,
     progress: Progress = Progress(),
 ) -> Run:
     """Evaluate what params say; answers and verdicts are kept under `output`, and a run that was stopped goes on.
 
+    library: an open one, where it is asked (asks_library); None opens the newest.
     What is quick comes first, a model's answers last. Raises ConfigError when there is nothing to evaluate, or a part
     is unknown; WorkspaceError when a file or the library is missing, before anything is asked.
     """
@@ -98,9 +100,8 @@ def evaluate(
         "limit": params.limit,
         "num_bootstrap": params.num_bootstrap,
     }
-    library = None
-    if any(getattr(params, key) for key in SETS[1:]):
-        library = open_library(workspace)
+    if asks_library(params):
+        library = library or open_library(workspace)
         facts["library"] = library.manifest.digest
     opened = {
         key: open_questions(workspace, params, output, key, library)
@@ -136,6 +137,11 @@ def evaluate(
         facts["judging"] = costs(costly)
     facts["time_s"] = round(time.perf_counter() - started, 1)
     return summed_up(facts, rows, params)
+
+
+def asks_library(params: EvaluateParams) -> bool:
+    """Whether the library is asked or searched, not only a model."""
+    return any(getattr(params, key) for key in SETS[1:])
 
 
 def _set_facts(name: str, format: str, digest: str, count: int, missing: dict[str, int]) -> Json:

@@ -67,20 +67,28 @@ class _Shelf:
 
 
 def ingest(
-    workspace: Workspace, paths: Iterable[Path], on_file: Callable[[IngestResult], None] = lambda _: None
+    workspace: Workspace,
+    paths: Iterable[Path],
+    on_file: Callable[[IngestResult], None] = lambda _: None,
+    *,
+    keep_sources: bool = True,
 ) -> list[IngestResult]:
     """Store files and folders of videos, then track data/videos with DVC. A bad file stops no other.
 
-    on_file is told each file's result as it happens.
+    on_file is told each file's result as it happens. keep_sources: remember where a file came from, so that a change
+    or a new name there is followed; False where a place means nothing, as in an inbox.
     """
     found = list(_expand(paths))
     results: list[IngestResult] = []
     with workspace.writing():
         shelf = _open_shelf(workspace)
+        kept = {name: file.source for name, file in shelf.by_name.items()}
         for source, fault in found:
             result = _reject(source, fault) if fault else _take(shelf, source)
             results.append(result)
             on_file(result)
+        if not keep_sources:
+            shelf.by_name = {name: replace(f, source=kept.get(name, "")) for name, f in shelf.by_name.items()}
         _track(workspace, shelf)
     return results
 
