@@ -53,6 +53,16 @@ def test_hits_of_one_video_near_in_time_become_one_moment_found_by_both_channels
     assert set(found.channels) == {"frames", "text"}
 
 
+@pytest.mark.parametrize(("relevance", "end_s"), [(0.69, 11), (0.71, 16)])
+def test_a_faint_hit_of_another_channel_counts_for_a_moment_and_does_not_widen_it(
+    relevance: float, end_s: float
+):
+    hits = {"frames": [hit("a", 10, 11)], "text": [hit("a", 12.5, 16, relevance)]}
+    (found,) = fuse(hits, {"frames": 1.0, "text": 1.0}, rrf_k=20, reach=REACH)
+    assert (found.start_s, found.end_s) == (10, end_s)
+    assert found.score == pytest.approx((1 + relevance) / 2)
+
+
 def test_hits_further_apart_than_the_gap_or_of_other_videos_stay_apart():
     hits = {"frames": [hit("a", 0, 1), hit("a", 3.5, 4.5), hit("b", 0, 1)]}
     assert len(fuse(hits, {"frames": 1.0}, rrf_k=20, reach=REACH)) == 3
