@@ -368,8 +368,9 @@ def test_a_damaged_version_is_refused(workspace: Workspace, model_folder: Path, 
             (weights.parent / "extra.json").write_text("{}")
     expected = rf"v\d is damaged: .*{damage}|was {damage}|has {damage}|is {damage}"
     library = Library.open(workspace.root)
+    library.use_answerer("video_llm")
     with pytest.raises(WeightsError, match=expected):
-        library.use_answerer("video_llm")
+        library.ask("what is shown?", videos=["a.mp4"])
     for refused in (rollback, lambda each: promote(each, "v1")):
         with pytest.raises(WeightsError, match=expected):
             refused(workspace)

@@ -159,7 +159,7 @@ class Materialization:
             duration_s=round(sum(row["duration_s"] for row in videos), 3),
             items=tuple(_row_item(row) for row in videos),
             failed={row["name"]: row["reason"] for row in videos if row["state"] == "failed"},
-            finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            finished_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
             listing=versioning.tracked_version(self._workspace.root, POINTER),
         )
 

@@ -116,7 +116,7 @@ def writing(workspace: Workspace) -> Iterator[None]:
 
 
 def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def sync(path: Path) -> None:
