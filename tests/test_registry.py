@@ -139,9 +139,8 @@ def test_the_past_is_named_by_tag_version_time_and_commit(
     promoted = promote(workspace)
     at = datetime.fromisoformat(promoted.at)
     expected = {
-        first: (first, "v2"),
+        first: (first, "v1"),
         second: (second, "v2"),
-        "newest": (second, "v2"),
         "v1": (first, "v1"),
         "v2": (second, "v2"),
         commit: (first, "v1"),
@@ -151,6 +150,8 @@ def test_the_past_is_named_by_tag_version_time_and_commit(
         str(at.date()): (second, "v2"),
         (at + timedelta(days=1)).isoformat(): (second, "v2"),
     }
+    never_live = add_video(workspace, "c.mp4", 75)
+    expected |= dict.fromkeys((never_live, "newest"), (never_live, "v2"))
     found = {name: live_at(workspace, name) for name in expected}
     assert {name: (each.manifest.tag, each.version) for name, each in found.items()} == expected
     with pytest.raises(WorkspaceError, match="nothing that was live"):
