@@ -235,9 +235,14 @@ def test_a_version_knows_what_made_it_and_cannot_be_written(workspace: Workspace
     assert ignored.stdout.split() == ["v1/config.json"]
 
 
-def test_dvc_brings_a_version_back(workspace: Workspace):
-    shutil.rmtree(workspace.published_dir / "v1")
-    versioning._dvc(["checkout", "models/published/v1.dvc"], workspace.root)
+def test_the_command_that_an_error_names_brings_a_version_back(workspace: Workspace):
+    folder = workspace.published_dir / "v1"
+    (folder / "config.json").unlink()
+    (folder / "config.json").write_text("changed")
+    with pytest.raises(WeightsError) as error:
+        registry.verify(folder)
+    named = str(error.value).split("`dvc ")[1].split("`")[0]
+    versioning._dvc(named.split(), workspace.root)
     registry.verify(workspace.published_dir / "v1")
 
 
