@@ -41,7 +41,7 @@ HEADLINES = {
     "retrieval": (
         "recall_at_1", "recall_at_5", "recall_at_10", "mrr", "ndcg_at_10", "map", "moment_recall_at_1_iou_0_3",
         "moment_recall_at_1_iou_0_5", "moment_recall_at_1_iou_0_7", "moment_recall_at_5_iou_0_5", "iou",
-        "moment_map_iou_0_5", "didemo_rank_at_1", "didemo_rank_at_5", "didemo_iou", "clip_recall_at_1",
+        "moment_map", "moment_map_iou_0_5", "didemo_rank_at_1", "didemo_rank_at_5", "didemo_iou", "clip_recall_at_1",
         "clip_recall_at_3", "nothing_found",
     ),
     "transcripts": ("word_error_rate",),

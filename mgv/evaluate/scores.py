@@ -82,7 +82,7 @@ def score_item(
     if item.answer is None:
         scores["abstained"] = scores["accuracy"] = float(given.answer is None and not given.error)
     elif item.choices:
-        right = given.choice is not None and normalise(item.choices[given.choice]) == normalise(item.answer)
+        right = given.choice is not None and item.choices[given.choice] == item.answer
         scores["accuracy"] = float(right)
     else:
         scores = {"exact_match": exact_match(answer, item.answer), "token_f1": token_f1(answer, item.answer)}
