@@ -190,9 +190,9 @@ def didemo_scores(ranking: Sequence[Chunks], annotated: Sequence[Chunks]) -> tup
 
 
 def citation_precision(cited: Sequence[Span], gold: Sequence[Span]) -> float:
-    """The share of cited spans that meet a gold one (CITED). Citing nothing is 0."""
+    """The share of cited spans, of which there is one at least, that meet a gold one (CITED)."""
     met = [any(overlap(span, each) >= CITED for each in gold) for span in cited]
-    return sum(met) / len(met) if met else 0.0
+    return sum(met) / len(met)
 
 
 def citation_recall(cited: Sequence[Span], gold: Sequence[Span]) -> float:

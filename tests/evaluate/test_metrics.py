@@ -100,7 +100,7 @@ def test_citations_are_right_when_half_of_the_shorter_is_shared():
     cited = [span(0, 20), span(28, 40), span(50, 60)]  # holds the first; shares 2 of 10 s; wrong
     assert citation_precision(cited, gold) == pytest.approx(1 / 3)
     assert citation_recall(cited, gold) == 0.5
-    assert citation_precision([], gold) == 0
+    assert citation_recall([], gold) == 0
 
 
 def test_answers_are_compared_as_squad_does():
