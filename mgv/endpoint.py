@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Any, Protocol
 
 from mgv.errors import ConfigError, MgvError
@@ -18,7 +19,8 @@ logger = logging.getLogger(__name__)
 
 BUSY = (408, 409, 429, 500, 502, 503, 504)
 """Answers of an endpoint that are worth another try."""
-LONGEST_WAIT_S = 20.0
+LONGEST_WAIT_S = 60.0
+"""Between two tries, whatever the endpoint asks for by `Retry-After`."""
 
 
 class EndpointParams(Protocol):
@@ -45,6 +47,16 @@ class Reply:
     """The model that answered: often more exact than the name it was asked by."""
     input_tokens: int | None
     output_tokens: int | None
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Takes no redirect: the key is for the address that params.yaml names, and for no other."""
+
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(_NoRedirect)
 
 
 class Endpoint:
@@ -80,8 +92,8 @@ class Endpoint:
             return Reply(
                 text=str(reply["choices"][0]["message"]["content"] or ""),
                 model=str(reply.get("model") or self._params.pretrained),
-                input_tokens=usage.get("prompt_tokens"),
-                output_tokens=usage.get("completion_tokens"),
+                input_tokens=_count(usage.get("prompt_tokens")),
+                output_tokens=_count(usage.get("completion_tokens")),
             )
         except (AttributeError, KeyError, IndexError, TypeError) as error:
             raise MgvError(
@@ -95,16 +107,36 @@ class Endpoint:
             headers["Authorization"] = f"Bearer {self._key}"
         request = urllib.request.Request(url, json.dumps(body).encode(), headers)
         for attempt in range(self._params.retries + 1):
+            wait_s = 2.0**attempt
             try:
-                with urllib.request.urlopen(request, timeout=self._params.timeout_s) as response:
+                with _OPENER.open(request, timeout=self._params.timeout_s) as response:
                     return json.load(response)
             except urllib.error.HTTPError as error:
-                reason = f"{error.code} {error.reason}: {error.read(300).decode('utf-8', 'replace')}"
+                reason = _reason(error)
                 if error.code not in BUSY:
                     raise MgvError(f"{url}: {reason}") from error
-            except (OSError, ValueError) as error:
-                reason = str(error)
+                wait_s = max(wait_s, _asked_wait_s(error.headers.get("Retry-After")))
+            except (OSError, HTTPException, ValueError, RecursionError) as error:  # cut off, or no JSON
+                reason = str(error) or type(error).__name__
             if attempt < self._params.retries:
                 logger.warning("%s: %s; trying again", url, reason)
-                time.sleep(min(2.0**attempt, LONGEST_WAIT_S))
+                time.sleep(min(wait_s, LONGEST_WAIT_S))
         raise MgvError(f"{url}: no answer after {self._params.retries + 1} tries: {reason}")
+
+
+def _count(tokens: Any) -> int | None:
+    return tokens if isinstance(tokens, int) else None
+
+
+def _reason(error: urllib.error.HTTPError) -> str:
+    """What a refusal says, as far as it can be read."""
+    try:
+        said = error.read(300).decode("utf-8", "replace")
+    except (OSError, HTTPException):
+        said = "(cut off)"
+    return f"{error.code} {error.reason}: {said}"
+
+
+def _asked_wait_s(header: str | None) -> float:
+    """The seconds of a `Retry-After`; 0 without one, or where it is a date."""
+    return float(header) if header and header.isdecimal() else 0.0
