@@ -293,7 +293,8 @@ class Processor:
         The rules count frames from the first, so an upstream time is start_s + index / frame_rate.
         """
         most = self.config.limits.num_frames
-        num_source = max(1, int((end_s - start_s) * frame_rate))
+        # 58 frames at 25 a second are 2.32 s, and 2.32 * 25 is a little less than 58
+        num_source = max(1, int((end_s - start_s) * frame_rate + 1e-3))
         if self.config.mode == "corrected":
             seconds = max(1, round(end_s - start_s))
             return frame_times(

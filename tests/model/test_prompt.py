@@ -335,3 +335,17 @@ def test_corrected_sampling_is_even_and_short_clips_give_what_they_have(mistral_
     assert (times_s[0], times_s[-1]) == (11.0, 99.0)
     assert len(writer.sample_times(0.0, 0.1, 25.0)) == 2
     assert len(writer.sample_times(0.0, 0.0, 25.0)) == 1
+
+
+@pytest.mark.parametrize("frame_rate", [12.5, 24000 / 1001, 25.0, 30000 / 1001, 60000 / 1001])
+def test_a_video_has_all_its_frames_at_any_rate(frame_rate: float, mistral_tokenizer: Any):
+    def sampled(prompt: str, num_source: int) -> list[int]:
+        times_s = processor(mistral_tokenizer, prompt).sample_times(0.0, num_source / frame_rate, frame_rate)
+        return [round(time_s * frame_rate) for time_s in times_s]
+
+    for num_source in range(1, 130):
+        assert sampled("video_llava", num_source)[-1] == num_source - 1
+        step = max(1, num_source // 45)
+        assert sampled("minigpt4_video", num_source) == [*range(0, num_source, step)][:45]
+        per_second = round(frame_rate)
+        assert sampled("llama_vid", num_source) == [*range(0, num_source, per_second)]
