@@ -158,6 +158,21 @@ def test_upstream_goes_on_from_earlier_turns(mistral_tokenizer: Any, pieces: Any
     ]  # fmt: skip
 
 
+def test_minigpt_v2_begins_every_turn_with_bos_and_ends_an_answer_in_training_only(
+    mistral_tokenizer: Any, pieces: Any
+):
+    writer = processor(mistral_tokenizer, "minigpt_v2")
+    opening = [*pieces.encode("[INST] <Img>"), *frame(0)]
+    told = (("What?", "A dog."),)
+    assert writer.write(clip(1, "Where?", history=told)).input_ids == [
+        1, 1, *opening, *pieces.encode("</Img> What? [/INST]A dog."), 1, *pieces.encode("[INST] Where? [/INST]"),
+    ]  # fmt: skip
+    assert writer.write(clip(1, "Where?", history=told, answer="Here.")).input_ids == [
+        1, *opening, *pieces.encode("</Img> What?  [/INST]"), *pieces.encode("A dog."), 2,
+        1, *pieces.encode("[INST] Where?  [/INST]"),
+    ]  # fmt: skip
+
+
 def test_minigpt4_video_learns_an_image_by_itself_with_a_closed_tag(mistral_tokenizer: Any, pieces: Any):
     image = replace(clip(1, "Describe this image.", answer="A dog."), is_image=True, frame_rate=0.0)
     prompt = processor(mistral_tokenizer, "minigpt4_video").write(image)
