@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socketserver
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -246,8 +249,53 @@ def test_a_refusal_and_a_strange_reply_are_told_at_once(
     chat.replies = [(401, {"error": "bad key"})]
     with pytest.raises(MgvError, match=r"401 .*bad key"):
         answerer.write("what?", [MOMENT])
-    chat.replies = [(200, {"choices": []})]
-    with pytest.raises(MgvError, match="its reply holds no answer"):
+    for strange in ({"choices": []}, [], {"choices": [{"message": {"content": [{"text": "A dog."}]}}]}):
+        chat.replies = [(200, strange)]
+        with pytest.raises(MgvError, match="its reply holds no answer"):
+            answerer.write("what?", [MOMENT])
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"what?\r\n\r\n",
+        b'HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{"choices"',
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{",
+        b"HTTP/1.1 503 Busy\r\nContent-Length: 500\r\n\r\nso",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n" + 40 * b" ",  # and on, but too slowly
+    ],
+)
+def test_a_broken_or_endless_reply_is_told(
+    reply: bytes, endpoint: AnswererParams, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    class Broken(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(2**20)
+            for place in range(0, len(reply), 8):
+                self.request.sendall(reply[place : place + 8])
+
+    clock = count(step=2)
+    monkeypatch.setattr("mgv.endpoint.time.monotonic", lambda: next(clock))
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Broken) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        params = replace(endpoint, base_url=f"http://127.0.0.1:{server.server_address[1]}/v1", timeout_s=1)
+        with pytest.raises(MgvError, match="no answer after 2 tries"):
+            OpenAIAnswerer(inside(tmp_path), params).write("what?", [MOMENT])
+        server.shutdown()
+
+
+def test_a_newer_model_is_asked_by_its_own_names(endpoint: AnswererParams, chat: ChatServer, tmp_path: Path):
+    def refuses(kind: str, name: str) -> Any:
+        return 400, {"error": {"message": f"Unsupported {kind}: '{name}' is not supported with this model."}}
+
+    chat.replies = [refuses("parameter", "max_tokens"), refuses("value", "temperature"), "A dog.", "A cat."]
+    answerer = OpenAIAnswerer(inside(tmp_path), endpoint)
+    assert [answerer.write("what?", [MOMENT]).text for _ in range(2)] == ["A dog.", "A cat."]
+    limits = [{"max_tokens", "temperature"}, {"max_completion_tokens", "temperature"}]
+    limits += [{"max_completion_tokens"}] * 2
+    assert [body.keys() - {"model", "messages"} for body in chat.bodies] == limits
+    chat.replies = [refuses("parameter", "max_tokens")]
+    with pytest.raises(MgvError, match="400 Bad Request"):  # and not for ever
         answerer.write("what?", [MOMENT])
 
 

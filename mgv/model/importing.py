@@ -47,7 +47,7 @@ _EVA_UNUSED = re.compile(r"(head|norm|fc_norm|blocks\.39)\.|(mask_token|rel_pos_
 LORA_ALPHA = 16
 PATCH_PX = 14
 ROPE_KEYS = {"rope_scaling", "rope_theta"}
-"""Of a config.json by transformers 4, which `rope_parameters` has replaced; LLaMA-VID for films stretches it 16 times."""
+"""Of a config.json by transformers 4, now `rope_parameters`; LLaMA-VID for films is stretched 16 times."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
