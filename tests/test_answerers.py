@@ -17,7 +17,7 @@ import torch
 from mgv.answer import answer, load_answerer
 from mgv.answerers import FRAME_SIZE_PX, KEPT_MOMENTS, HubAnswerer, OpenAIAnswerer, said, spread_words
 from mgv.config import AnswererParams
-from mgv.errors import ConfigError, MediaError, MgvError
+from mgv.errors import ConfigError, MediaError, MgvError, UsageError
 from mgv.media.frames import FrameBatch
 from mgv.model.adapt import Lora, adapt
 from mgv.model.build import build_processor, build_video_llm
@@ -196,8 +196,10 @@ def test_a_model_of_transformers_answers_with_frames_as_images(tmp_path: Path):
     )
     params = AnswererParams(name="hf", num_frames=2, max_new_tokens=3)
     model = LlavaForConditionalGeneration(config).eval()
-    written = HubAnswerer(model, processor, inside(tmp_path), params).write("what?", [MOMENT])
-    assert written.looks == (Look(number=1, times_s=(3.0, 5.0)),)
+    answerer = HubAnswerer(model, processor, inside(tmp_path), params)
+    assert answerer.write("what?", [MOMENT]).looks == (Look(number=1, times_s=(3.0, 5.0)),)
+    with pytest.raises(UsageError, match=r"are \d+ tokens: the model reads 2048, 3 are kept for the answer"):
+        answerer.write("what?" * 500, [MOMENT])
 
 
 @pytest.fixture
@@ -229,6 +231,21 @@ def test_an_endpoint_gets_frames_words_and_the_key(
     assert kinds == ["text", "image_url", "image_url", "text"]
     assert body["messages"][1]["content"][1]["image_url"]["url"].startswith("data:image/jpeg;base64,/9j/")
     assert '"one two three"' in body["messages"][1]["content"][0]["text"]
+
+
+def test_an_endpoint_is_not_shown_what_cannot_be_read(
+    endpoint: AnswererParams, chat: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.undo()
+    make_video(tmp_path / "here.mp4", rate=10, num_frames=80)
+    gone, here = replace(MOMENT, video="gone.mp4"), replace(MOMENT, video="here.mp4")
+    chat.replies = ["A dog [2]."]
+    answerer = OpenAIAnswerer(inside(tmp_path), endpoint)
+    written = answerer.write("what?", [gone, here])
+    assert [look.number for look in written.looks] == [2]
+    assert chat.bodies[0]["messages"][1]["content"][0]["text"].startswith("Moment [2], here.mp4")
+    with pytest.raises(MediaError):
+        answerer.write("what?", [gone])
 
 
 def test_a_busy_endpoint_is_tried_again_a_bounded_number_of_times(
