@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mgv.config import AnswererParams
 from mgv.endpoint import Endpoint
-from mgv.errors import ConfigError, MediaError, WeightsError
+from mgv.errors import ConfigError, MediaError, UsageError, WeightsError
 from mgv.media.frames import frame_times, read_all_frames
 from mgv.media.probe import probe
 from mgv.records import Cue, Locate, Look, Moment, Written
@@ -137,13 +137,12 @@ class HubAnswerer:
         import torch
         from PIL import Image
 
-        content: list[dict[str, Any]] = []
-        looks: list[Look] = []
-        for number, moment in enumerate(moments, start=1):
-            content.append({"type": "text", "text": caption(number, moment)})
-            frames, _, begin_s = moment_frames(moment, self._locate, self._params.num_frames)
-            looks.append(Look(number=number, times_s=tuple(begin_s)))
-            content += [{"type": "image", "image": Image.fromarray(frame)} for frame in frames]
+        content, looks = shown(
+            moments,
+            self._locate,
+            self._params.num_frames,
+            lambda frame: {"type": "image", "image": Image.fromarray(frame)},
+        )
         content.append({"type": "text", "text": f"{INSTRUCTION}\n{question}"})
         inputs = self._processor.apply_chat_template(
             [{"role": "user", "content": content}],
@@ -152,13 +151,18 @@ class HubAnswerer:
             return_dict=True,
             return_tensors="pt",
         ).to(self._model.device)
-        with torch.inference_mode():
-            output = self._model.generate(
-                **inputs, max_new_tokens=self._params.max_new_tokens, do_sample=False
+        num_tokens, most_new = inputs["input_ids"].shape[1], self._params.max_new_tokens
+        context = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+        if context and num_tokens + most_new > context:
+            raise UsageError(
+                f"the moments and the question are {num_tokens} tokens: the model reads {context}, {most_new} are kept "
+                "for the answer; lower ask.answerer.num_frames or ask.moments"
             )
-        new = output[0, inputs["input_ids"].shape[1] :]
+        with torch.inference_mode():
+            output = self._model.generate(**inputs, max_new_tokens=most_new, do_sample=False)
+        new = output[0, num_tokens:]
         text = said(str(self._processor.decode(new, skip_special_tokens=True)))
-        return Written(text=text, looks=tuple(looks))
+        return Written(text=text, looks=looks)
 
 
 class OpenAIAnswerer:
@@ -171,20 +175,19 @@ class OpenAIAnswerer:
         self._locate, self._params = locate, params
 
     def write(self, question: str, moments: Sequence[Moment]) -> Written:
-        content: list[dict[str, Any]] = []
-        looks: list[Look] = []
-        for number, moment in enumerate(moments, start=1):
-            content.append({"type": "text", "text": caption(number, moment)})
-            frames, _, begin_s = moment_frames(moment, self._locate, self._params.num_frames)
-            looks.append(Look(number=number, times_s=tuple(begin_s)))
-            content += [{"type": "image_url", "image_url": {"url": data_url(frame)}} for frame in frames]
+        content, looks = shown(
+            moments,
+            self._locate,
+            self._params.num_frames,
+            lambda frame: {"type": "image_url", "image_url": {"url": data_url(frame)}},
+        )
         content.append({"type": "text", "text": question})
         messages: list[dict[str, Any]] = [
             {"role": "system", "content": INSTRUCTION},
             {"role": "user", "content": content},
         ]
         text = said(self._endpoint.chat(messages, self._params.max_new_tokens).text)
-        return Written(text=text, looks=tuple(looks))
+        return Written(text=text, looks=looks)
 
 
 def spread_words(moment: Moment) -> tuple[Cue, ...]:
@@ -206,6 +209,33 @@ def spread_words(moment: Moment) -> tuple[Cue, ...]:
         )
         for part, end in zip(parts, ends, strict=True)
     )
+
+
+def shown(
+    moments: Sequence[Moment],
+    locate: Locate,
+    num_frames: int,
+    part: Callable[[NDArray[np.uint8]], dict[str, Any]],
+) -> tuple[list[dict[str, Any]], tuple[Look, ...]]:
+    """The moments as the parts of a chat's message, `part` for a frame, and the frames that were looked at.
+
+    A moment that cannot be read is left out, with a warning. Raises MediaError where none can.
+    """
+    parts: list[dict[str, Any]] = []
+    looks: list[Look] = []
+    unread: MediaError | None = None
+    for number, moment in enumerate(moments, start=1):
+        try:
+            frames, _, begin_s = moment_frames(moment, locate, num_frames)
+        except MediaError as error:
+            logger.warning("moment %d is left out: %s", number, error)
+            unread = error
+            continue
+        looks.append(Look(number=number, times_s=tuple(begin_s)))
+        parts += [{"type": "text", "text": caption(number, moment)}, *map(part, frames)]
+    if unread and not looks:
+        raise unread
+    return parts, tuple(looks)
 
 
 def caption(number: int, moment: Moment) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socketserver
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ import torch
 from mgv.answer import answer, load_answerer
 from mgv.answerers import FRAME_SIZE_PX, KEPT_MOMENTS, HubAnswerer, OpenAIAnswerer, said, spread_words
 from mgv.config import AnswererParams
-from mgv.errors import ConfigError, MediaError, MgvError
+from mgv.errors import ConfigError, MediaError, MgvError, UsageError
 from mgv.media.frames import FrameBatch
 from mgv.model.adapt import Lora, adapt
 from mgv.model.build import build_processor, build_video_llm
@@ -193,8 +196,10 @@ def test_a_model_of_transformers_answers_with_frames_as_images(tmp_path: Path):
     )
     params = AnswererParams(name="hf", num_frames=2, max_new_tokens=3)
     model = LlavaForConditionalGeneration(config).eval()
-    written = HubAnswerer(model, processor, inside(tmp_path), params).write("what?", [MOMENT])
-    assert written.looks == (Look(number=1, times_s=(3.0, 5.0)),)
+    answerer = HubAnswerer(model, processor, inside(tmp_path), params)
+    assert answerer.write("what?", [MOMENT]).looks == (Look(number=1, times_s=(3.0, 5.0)),)
+    with pytest.raises(UsageError, match=r"are \d+ tokens: the model reads 2048, 3 are kept for the answer"):
+        answerer.write("what?" * 500, [MOMENT])
 
 
 @pytest.fixture
@@ -228,6 +233,21 @@ def test_an_endpoint_gets_frames_words_and_the_key(
     assert '"one two three"' in body["messages"][1]["content"][0]["text"]
 
 
+def test_an_endpoint_is_not_shown_what_cannot_be_read(
+    endpoint: AnswererParams, chat: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.undo()
+    make_video(tmp_path / "here.mp4", rate=10, num_frames=80)
+    gone, here = replace(MOMENT, video="gone.mp4"), replace(MOMENT, video="here.mp4")
+    chat.replies = ["A dog [2]."]
+    answerer = OpenAIAnswerer(inside(tmp_path), endpoint)
+    written = answerer.write("what?", [gone, here])
+    assert [look.number for look in written.looks] == [2]
+    assert chat.bodies[0]["messages"][1]["content"][0]["text"].startswith("Moment [2], here.mp4")
+    with pytest.raises(MediaError):
+        answerer.write("what?", [gone])
+
+
 def test_a_busy_endpoint_is_tried_again_a_bounded_number_of_times(
     endpoint: AnswererParams, chat: ChatServer, tmp_path: Path
 ):
@@ -246,8 +266,53 @@ def test_a_refusal_and_a_strange_reply_are_told_at_once(
     chat.replies = [(401, {"error": "bad key"})]
     with pytest.raises(MgvError, match=r"401 .*bad key"):
         answerer.write("what?", [MOMENT])
-    chat.replies = [(200, {"choices": []})]
-    with pytest.raises(MgvError, match="its reply holds no answer"):
+    for strange in ({"choices": []}, [], {"choices": [{"message": {"content": [{"text": "A dog."}]}}]}):
+        chat.replies = [(200, strange)]
+        with pytest.raises(MgvError, match="its reply holds no answer"):
+            answerer.write("what?", [MOMENT])
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"what?\r\n\r\n",
+        b'HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{"choices"',
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{",
+        b"HTTP/1.1 503 Busy\r\nContent-Length: 500\r\n\r\nso",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n" + 40 * b" ",  # and on, but too slowly
+    ],
+)
+def test_a_broken_or_endless_reply_is_told(
+    reply: bytes, endpoint: AnswererParams, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    class Broken(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(2**20)
+            for place in range(0, len(reply), 8):
+                self.request.sendall(reply[place : place + 8])
+
+    clock = count(step=2)
+    monkeypatch.setattr("mgv.endpoint.time.monotonic", lambda: next(clock))
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Broken) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        params = replace(endpoint, base_url=f"http://127.0.0.1:{server.server_address[1]}/v1", timeout_s=1)
+        with pytest.raises(MgvError, match="no answer after 2 tries"):
+            OpenAIAnswerer(inside(tmp_path), params).write("what?", [MOMENT])
+        server.shutdown()
+
+
+def test_a_newer_model_is_asked_by_its_own_names(endpoint: AnswererParams, chat: ChatServer, tmp_path: Path):
+    def refuses(kind: str, name: str) -> Any:
+        return 400, {"error": {"message": f"Unsupported {kind}: '{name}' is not supported with this model."}}
+
+    chat.replies = [refuses("parameter", "max_tokens"), refuses("value", "temperature"), "A dog.", "A cat."]
+    answerer = OpenAIAnswerer(inside(tmp_path), endpoint)
+    assert [answerer.write("what?", [MOMENT]).text for _ in range(2)] == ["A dog.", "A cat."]
+    limits = [{"max_tokens", "temperature"}, {"max_completion_tokens", "temperature"}]
+    limits += [{"max_completion_tokens"}] * 2
+    assert [body.keys() - {"model", "messages"} for body in chat.bodies] == limits
+    chat.replies = [refuses("parameter", "max_tokens")]
+    with pytest.raises(MgvError, match="400 Bad Request"):  # and not for ever
         answerer.write("what?", [MOMENT])
 
 

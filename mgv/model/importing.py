@@ -46,6 +46,8 @@ _LANGUAGE = ("model.layers.", "model.embed_tokens.", "model.norm.", "lm_head.")
 _EVA_UNUSED = re.compile(r"(head|norm|fc_norm|blocks\.39)\.|(mask_token|rel_pos_bias)")
 LORA_ALPHA = 16
 PATCH_PX = 14
+ROPE_KEYS = {"rope_scaling", "rope_theta"}
+"""Of a config.json by transformers 4, now `rope_parameters`; LLaMA-VID for films is stretched 16 times."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -380,7 +382,7 @@ class _Base:
 
         if parts.language_model:
             raw = read_config(source)
-            known = LlamaConfig().to_dict().keys() - {"model_type", "architectures"}
+            known = LlamaConfig().to_dict().keys() - {"model_type", "architectures"} | ROPE_KEYS
             config = LlamaConfig(**{key: value for key, value in raw.items() if key in known})
             return cls(
                 name="language_model", config=config, tokenizer=load_tokenizer(str(source)), is_own=True

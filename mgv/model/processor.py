@@ -293,7 +293,8 @@ class Processor:
         The rules count frames from the first, so an upstream time is start_s + index / frame_rate.
         """
         most = self.config.limits.num_frames
-        num_source = max(1, int((end_s - start_s) * frame_rate))
+        # 58 frames at 25 a second are 2.32 s, and 2.32 * 25 is a little less than 58
+        num_source = max(1, int((end_s - start_s) * frame_rate + 1e-3))
         if self.config.mode == "corrected":
             seconds = max(1, round(end_s - start_s))
             return frame_times(
@@ -474,20 +475,26 @@ class Processor:
             order += [num_frames - 1] * (limits.num_frames - num_frames)
             captions += [""] * (limits.num_frames - num_frames)
         before, after = layout.movie if layout.movie and any(captions) else ("", "")
-        writes_bos = layout.double_bos and is_own_chat and not learns
-        written_bos = self.tokenizer.bos_token or "" if writes_bos else ""
+        bos = self.tokenizer.bos_token or "" if layout.double_bos and is_own_chat else ""
         evaluation_space = " " if self.config.mode == "upstream_eval" and layout.upstream_captions else ""
         asked = [question for question, _ in clip.history] + [clip.question]
         if learns and layout.train_strips:
             asked = [question.strip() for question in asked]
+        turns = [f"{after}{layout.after_frames}{asked[0]}{assistant}"]
+        for (_, answer), question in zip(clip.history, asked[1:], strict=True):
+            follows = f"{bos}{chat.user}{question}{assistant}"
+            if bos and not learns:  # MiniGPT-v2's demo: all turns are one text, and an answer has no end
+                turns[-1] += f"{answer}{follows}"
+            else:
+                turns.append(f"{answer}{chat.end}{follows}")
         pieces: list[Piece] = [
-            f"{written_bos}{chat.opening}{evaluation_space}{before}",
+            f"{'' if learns else bos}{chat.opening}{evaluation_space}{before}",
             *frame_pieces(layout, captions, order),
-            f"{after}{layout.after_frames}{asked[0]}{assistant}",
+            turns[0],
         ]
         ids = self.encode.pieces(joined(pieces), self.config.tokens_per_frame)
-        for (_, answer), question in zip(clip.history, asked[1:], strict=True):
-            ids += self.encode(f"{answer}{chat.end}") + self.encode(f"{chat.user}{question}{assistant}")
+        for turn in turns[1:]:
+            ids += self.encode(turn)
         answer_ids = self.encode(f"{clip.answer}{chat.end}") if clip.answer is not None else None
         return self._cut_upstream(clip, ids, answer_ids, captions)
 

@@ -272,6 +272,20 @@ def test_video_llava_comes_over_with_its_temporal_tower(tmp_path: Path):
     assert new_ids.shape[0] == 1
 
 
+def test_stretched_positions_come_over(tmp_path: Path):
+    """LLaMA-VID for films: position 16 is turned as far as position 1 was, and the context is 16 times as long."""
+    raw = {"rope_scaling": {"type": "linear", "factor": 16.0}, "rope_theta": 500.0, "rope_parameters": None}
+    state = llama_state() | {f"model.mm_projector.{i}.weight": random(32, 32) for i in (0, 2)}
+    state |= {f"model.mm_projector.{i}.bias": random(32) for i in (0, 2)}
+    source = source_folder(tmp_path / "long", state, **raw, max_position_embeddings=65536)
+    import_checkpoint(source, tmp_path / "model", vision_pretrained="random")
+    model, processor = load_checkpoint(tmp_path / "model", device="cpu")
+    cosines, _ = model.language_model.model.rotary_emb(torch.zeros(1), torch.tensor([[16]]))
+    expected = torch.cos(torch.tensor([1.0, 500**-0.25, 500**-0.5, 500**-0.75] * 2))  # head size 8
+    assert torch.allclose(cosines[0, 0], expected, atol=1e-6)
+    assert processor.config.context_tokens == 65536
+
+
 def test_eva_vit_g_becomes_a_vision_encoder_and_its_last_block_goes(tmp_path: Path):
     from mgv.encoders.vision import build_vision_encoder
     from tests.encoders.test_vision import eva_by_hand, lavis_state

@@ -158,6 +158,21 @@ def test_upstream_goes_on_from_earlier_turns(mistral_tokenizer: Any, pieces: Any
     ]  # fmt: skip
 
 
+def test_minigpt_v2_begins_every_turn_with_bos_and_ends_an_answer_in_training_only(
+    mistral_tokenizer: Any, pieces: Any
+):
+    writer = processor(mistral_tokenizer, "minigpt_v2")
+    opening = [*pieces.encode("[INST] <Img>"), *frame(0)]
+    told = (("What?", "A dog."),)
+    assert writer.write(clip(1, "Where?", history=told)).input_ids == [
+        1, 1, *opening, *pieces.encode("</Img> What? [/INST]A dog."), 1, *pieces.encode("[INST] Where? [/INST]"),
+    ]  # fmt: skip
+    assert writer.write(clip(1, "Where?", history=told, answer="Here.")).input_ids == [
+        1, *opening, *pieces.encode("</Img> What?  [/INST]"), *pieces.encode("A dog."), 2,
+        1, *pieces.encode("[INST] Where?  [/INST]"),
+    ]  # fmt: skip
+
+
 def test_minigpt4_video_learns_an_image_by_itself_with_a_closed_tag(mistral_tokenizer: Any, pieces: Any):
     image = replace(clip(1, "Describe this image.", answer="A dog."), is_image=True, frame_rate=0.0)
     prompt = processor(mistral_tokenizer, "minigpt4_video").write(image)
@@ -335,3 +350,17 @@ def test_corrected_sampling_is_even_and_short_clips_give_what_they_have(mistral_
     assert (times_s[0], times_s[-1]) == (11.0, 99.0)
     assert len(writer.sample_times(0.0, 0.1, 25.0)) == 2
     assert len(writer.sample_times(0.0, 0.0, 25.0)) == 1
+
+
+@pytest.mark.parametrize("frame_rate", [12.5, 24000 / 1001, 25.0, 30000 / 1001, 60000 / 1001])
+def test_a_video_has_all_its_frames_at_any_rate(frame_rate: float, mistral_tokenizer: Any):
+    def sampled(prompt: str, num_source: int) -> list[int]:
+        times_s = processor(mistral_tokenizer, prompt).sample_times(0.0, num_source / frame_rate, frame_rate)
+        return [round(time_s * frame_rate) for time_s in times_s]
+
+    for num_source in range(1, 130):
+        assert sampled("video_llava", num_source)[-1] == num_source - 1
+        step = max(1, num_source // 45)
+        assert sampled("minigpt4_video", num_source) == [*range(0, num_source, step)][:45]
+        per_second = round(frame_rate)
+        assert sampled("llama_vid", num_source) == [*range(0, num_source, per_second)]
