@@ -227,7 +227,7 @@ def taken_back(workspace: Workspace) -> bool:
 
 def carry_out(workspace: Workspace, verdict: Verdict) -> registry.Promotion | None:
     """Commit, publish, promote and tag; what an earlier run did already is left as it is."""
-    tag, run = newest_library(workspace).tag, str(flow_run.id)
+    tag, run, reason = newest_library(workspace).tag, str(flow_run.id), verdict.reason
     words = {"candidate": "Retrain", "champion": "Retrain: candidate refused", None: "Retrain: refused"}
     message = f"{words[verdict.promote]}\n\n{verdict.reason}\nlibrary {tag}, flow run {run}"
     versioning.commit_changes(workspace.root, list(SOURCES), message)
@@ -236,13 +236,13 @@ def carry_out(workspace: Workspace, verdict: Verdict) -> registry.Promotion | No
     if verdict.promote == "champion":
         champion = registry.champion(workspace)
         assert champion is not None, "or the verdict would be another"
-        version = champion.version
+        version, reason = champion.version, f"candidate refused: {reason}"
     else:
         version = (
             published_candidate(workspace)
             or registry.publish(workspace, results=workspace.root / "results", flow_run=run).version
         )
-    promotion = registry.promote(workspace, version, library_tag=tag, reason=verdict.reason, flow_run=run)
+    promotion = registry.promote(workspace, version, library_tag=tag, reason=reason, flow_run=run)
     kept = sorted((workspace.root / "models/published").glob("*.dvc"))
     names = ["models/published/champion.json", "models/published/.gitignore", *SOURCES]
     versioning.commit_changes(

@@ -1,7 +1,8 @@
-"""Fixtures: a fresh workspace, as `mgv init` makes it, and a tiny model on disk."""
+"""Fixtures: a fresh workspace, as `mgv init` makes it, and a tiny model on disk. Commands, as the docs have them."""
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import yaml
 
 from mgv.workspace import Workspace, find_workspace, init_workspace
 
+ROOT = Path(__file__).parents[1]
 RANDOM_PARTS = {
     "frame_embedder": {"name": "clip", "pretrained": "random"},
     "text_embedder": {"name": "sentence", "pretrained": "random"},
@@ -57,3 +59,16 @@ def set_params(root: Path, **sections: dict[str, object]) -> Workspace:
         params[section] |= values
     path.write_text(yaml.safe_dump(params), encoding="utf-8")
     return find_workspace(root)
+
+
+def documented(page: str, name: str) -> str:
+    """The commands that docs/PAGE.md shows in the block called `name`."""
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    (block,) = re.findall(rf"^```sh {name}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    return str(block).strip()
+
+
+def documented_environment(page: str) -> dict[str, str]:
+    """What docs/PAGE.md has a shell export."""
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    return dict(re.findall(r"^export (\w+)=(\S+)$", text, flags=re.MULTILINE))

@@ -24,10 +24,9 @@ from mgv.library.manifest import read_manifest
 from mgv.library.materialize import materialize
 from mgv.library.plan import Work, want
 from mgv.workspace import Workspace
-from tests.conftest import set_params
+from tests.conftest import ROOT, documented, set_params
 from tests.media.make_video import make_video
 
-ROOT = Path(__file__).parents[1]
 MEMORY = 80 * 2**20
 
 
@@ -50,16 +49,14 @@ def address() -> Iterator[str]:
                 node.communicate()
 
 
-def documented(name: str, address: str) -> str:
+def command(name: str, address: str) -> str:
     """A command of docs/scaling.md, with the address of the test's cluster."""
-    text = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
-    command = text.split(f"```sh {name}\n")[1].split("```")[0].strip()
-    return command.replace("HEAD:6379", address).replace("6379", address.partition(":")[2])
+    shown = documented("scaling", name)
+    return shown.replace("HEAD:6379", address).replace("6379", address.partition(":")[2])
 
 
 def _start_node(name: str, address: str) -> subprocess.Popen[str]:
-    command = f"{documented(name, address)} --num-cpus=1 --object-store-memory={MEMORY}"
-    words = shlex.split(command)
+    words = shlex.split(f"{command(name, address)} --num-cpus=1 --object-store-memory={MEMORY}")
     program = words.index("ray")
     environment = {
         **os.environ,
@@ -96,7 +93,7 @@ def library(workspace: Workspace, tmp_path: Path) -> Workspace:
 def test_workers_compute_what_one_process_does_and_one_that_is_killed_is_replaced(
     address: str, library: Workspace, tmp_path: Path
 ):
-    words = shlex.split(documented("ray-materialize", address))
+    words = shlex.split(command("ray-materialize", address))
     flow = subprocess.Popen(
         [sys.executable, *words[1:]], cwd=library.root,
         env={**os.environ, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(tmp_path / "prefect")},

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,32 +23,41 @@ from mgv.library.materialize import materialize, materializing
 from mgv.library.store import open_for_reading
 from mgv.operations import clean
 from mgv.workspace import Workspace, find_workspace
-from tests.conftest import set_params
+from tests.conftest import documented, documented_environment, set_params
+from tests.flows.conftest import free_port, wait_for
 from tests.media.make_video import make_video
 from tests.test_operations import model_folder
 
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    """An S3 server with a bucket, and the environment that names it."""
-    import logging
-
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
+    """An S3 server with a bucket, and the environment that names it: as docs/scaling.md has them."""
+    port = free_port()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "any")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "any")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        import boto3
+        patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+        for name, value in documented_environment("scaling").items():
+            patch.setenv(name, value.replace("5000", str(port)))
+        words = shlex.split(documented("scaling", "s3-server").replace("5000", str(port)))
+        server = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            wait_for("S3 server", lambda: is_open(port), seconds=100)
+            run_documented("s3-bucket", Path.cwd())
+            yield os.environ["AWS_ENDPOINT_URL"]
+        finally:
+            server.kill()
+            server.wait()
 
-        boto3.client("s3").create_bucket(Bucket="videos")
-        yield f"http://{host}:{port}"
-    server.stop()
+
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def run_documented(name: str, folder: Path) -> None:
+    """Run the commands of a block of docs/scaling.md in a folder."""
+    for line in documented("scaling", name).splitlines():
+        done = subprocess.run(shlex.split(line), cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture
@@ -117,18 +129,11 @@ def test_a_write_that_slipped_in_is_found_and_its_video_done_anew(library: Works
         assert run.finish().manifest.digest == made.digest
 
 
-def test_videos_go_to_a_dvc_remote_on_s3_and_come_back(library: Workspace, endpoint: str, tmp_path: Path):
-    def dvc(*words: str, at: Path) -> None:
-        done = subprocess.run(
-            [sys.executable, "-m", "dvc", *words], cwd=at, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-
-    dvc("remote", "add", "--default", "bucket", "s3://videos/dvc", at=library.root)
-    dvc("push", at=library.root)
+def test_videos_go_to_a_dvc_remote_on_s3_and_come_back(library: Workspace, tmp_path: Path):
+    run_documented("dvc-remote", library.root)
     versioning.commit(library.root, [".dvc/config", "data/videos.dvc"], "Videos")
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "--quiet", str(library.root), str(clone)], check=True)
-    dvc("pull", "data/videos.dvc", at=clone)
+    run_documented("dvc-pull", clone)
     for name in ("talk.mp4", "talk.vtt", "still.mp4"):
         assert (clone / "data/videos" / name).read_bytes() == (library.videos_dir / name).read_bytes()

@@ -32,11 +32,10 @@ import psutil
 from mgv import registry
 from mgv.library.manifest import read_manifest
 from mgv.workspace import Workspace, find_workspace
-from tests.conftest import set_params
+from tests.conftest import documented, set_params
 from tests.flows.conftest import (
     STAGE,
     Programs,
-    documented,
     environment_of,
     free_port,
     start_server,
@@ -56,14 +55,16 @@ class Site:
     def __init__(self, programs: Programs, root: Path) -> None:
         self.programs, self.root, self.url = programs, root, programs.environment["PREFECT_API_URL"]
         self.server = start_server(programs)
-        words = [*documented("deploy")[1:], "--cron", "0 0 1 1 *", "--name", root.name]
+        words = [*documented("retraining", "deploy").split()[1:], "--cron", "0 0 1 1 *", "--name", root.name]
         deployed = programs.run([sys.executable, *words], root)
         assert deployed.returncode == 0, deployed.stderr
         self.deployment = self.ask(f"/deployments/name/retrain/{root.name}")["id"]
         self.worker = self.start_worker()
 
     def start_worker(self) -> subprocess.Popen[bytes]:
-        return self.programs.start(documented("worker"), self.root, PREFECT_WORKER_QUERY_SECONDS="2")
+        return self.programs.start(
+            documented("retraining", "worker").split(), self.root, PREFECT_WORKER_QUERY_SECONDS="2"
+        )
 
     def ask(self, path: str, body: Any = None) -> Any:
         data = None if body is None else json.dumps(body).encode()

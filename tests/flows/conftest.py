@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -25,19 +24,11 @@ from mgv.library.ingest import ingest
 from mgv.library.materialize import materialize
 from mgv.train.stages import train_stage
 from mgv.workspace import Workspace, find_workspace, init_workspace
-from tests.conftest import RANDOM_PARTS, set_params
+from tests.conftest import RANDOM_PARTS, ROOT, documented, documented_environment, set_params
 from tests.media.make_video import make_video
 from tests.train.conftest import TINY_MODEL, TINY_STAGE
 
-ROOT = Path(__file__).parents[2]
-DOCS = (ROOT / "docs/retraining.md").read_text(encoding="utf-8")
 STAGE = TINY_STAGE | {"max_steps": 2}
-
-
-def documented(name: str) -> list[str]:
-    """The words of a command that docs/retraining.md shows as `name`."""
-    (block,) = re.findall(rf"^```sh {name}\n(.*?)^```", DOCS, flags=re.MULTILINE | re.DOTALL)
-    return str(block).split()
 
 
 @dataclass
@@ -98,7 +89,7 @@ def is_healthy(url: str) -> bool:
 
 def environment_of(folder: Path, port: int) -> dict[str, str]:
     """The environment that docs/retraining.md asks for, at this port, with Prefect's files in `folder`."""
-    asked = dict(re.findall(r"^export (\w+)=(\S+)$", DOCS, flags=re.MULTILINE))
+    asked = documented_environment("retraining")
     return {
         **os.environ,
         **asked,
@@ -113,7 +104,8 @@ def environment_of(folder: Path, port: int) -> dict[str, str]:
 def start_server(programs: Programs) -> subprocess.Popen[bytes]:
     url = programs.environment["PREFECT_API_URL"]
     port = url.split(":")[2].split("/")[0]
-    server = programs.start([word.replace("4200", port) for word in documented("server")], ROOT)
+    command = documented("retraining", "server").replace("4200", port)
+    server = programs.start(command.split(), ROOT)
     wait_for("server", lambda: is_healthy(url), log=programs.log)
     return server
 

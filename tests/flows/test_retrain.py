@@ -24,8 +24,8 @@ from mgv.evaluate.run import evaluate
 from mgv.library.manifest import newest_library, read_manifest
 from mgv.library.materialize import materialize
 from mgv.workspace import Workspace, find_workspace
-from tests.conftest import set_params
-from tests.flows.conftest import STAGE, Notices, Programs, documented, trained_workspace, wait_for
+from tests.conftest import documented, set_params
+from tests.flows.conftest import STAGE, Notices, Programs, trained_workspace, wait_for
 from tests.media.make_video import make_video
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -37,14 +37,16 @@ def promoted(programs: Programs, notices: Notices, tmp_path_factory: pytest.Temp
     root = tmp_path_factory.mktemp("library") / "talks"
     workspace = trained_workspace(root)
     made = programs.run(
-        [sys.executable, *documented("notices")[2:]], root, MGV_NOTICE_URL=notices.url
+        [sys.executable, *documented("retraining", "notices").split()[2:]], root, MGV_NOTICE_URL=notices.url
     )  # fmt: skip
     assert "made custom-webhook/mgv" in made.stdout, made.stderr
     make_video(root / "data/inbox/second.mp4", num_frames=50)
     (root / "data/inbox/bad.mp4").write_text("no video")
-    worker = programs.start(documented("worker"), root)
+    worker = programs.start(documented("retraining", "worker").split(), root)
     every_20_s = "* * * * * */20"
-    deployed = programs.run([sys.executable, *documented("deploy")[1:], "--cron", every_20_s], root)
+    deployed = programs.run(
+        [sys.executable, *documented("retraining", "deploy").split()[1:], "--cron", every_20_s], root
+    )
     assert "retrain/talks deployed" in deployed.stdout, deployed.stderr
     wait_for("promotion", lambda: notices.told, log=programs.log)
     wait_for("end", lambda: _note(workspace).get("done"), log=programs.log)
