@@ -309,6 +309,8 @@ train_stage(find_workspace(Path(sys.argv[1])), "pretrain_image")
 """
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(500)
 def test_two_processes_learn_what_one_does_whole_or_sharded(trainable: Workspace, tmp_path: Path):
     import shutil
 
