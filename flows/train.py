@@ -7,6 +7,7 @@ was. On several GPUs: accelerate launch -m flows.train STAGE; the first process 
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from mgv.workspace import find_workspace
 )
 def _train(library: Path, stage: str) -> dict[str, float]:
     log = get_run_logger()
+    logging.getLogger("mgv.train").setLevel(logging.INFO)  # how far it is, and sample answers
     with gpu_slot():
         report = train_stage(find_workspace(library), stage)
     scores = {} if report.scores is None else {"validation_loss": report.scores.loss}

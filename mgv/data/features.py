@@ -88,18 +88,20 @@ class Eye:
         assert self.cache is not None, "there is no cache to keep features in"
         waiting: dict[str, Look] = {}
         num_encoded = 0
-        for sample in samples:
-            if progress:
-                progress(1)
-            key = self.key(sample)
-            if key in self.cache or key in waiting or self.cache.is_full:
-                continue
-            waiting[key] = self._encode(sample)
-            num_encoded += 1
-            if len(waiting) >= ROWS_PER_WRITE:
-                self.cache.write(waiting)
-                waiting = {}
-        self.cache.write(waiting)
+        try:
+            for sample in samples:
+                if progress:
+                    progress(1)
+                key = self.key(sample)
+                if key in self.cache or key in waiting or self.cache.is_full:
+                    continue
+                waiting[key] = self._encode(sample)
+                num_encoded += 1
+                if len(waiting) >= ROWS_PER_WRITE:
+                    self.cache.write(waiting)
+                    waiting = {}
+        finally:  # a file that cannot be read loses none of those before it
+            self.cache.write(waiting)
         return num_encoded
 
     def _encode(self, sample: Sample) -> Look:

@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from mgv.errors import WeightsError
+from mgv.errors import MgvError, WeightsError
 from mgv.model.adapt import under_peft
 from mgv.model.build import build_video_llm
 from mgv.model.language import Quantization
@@ -52,25 +53,31 @@ def save_checkpoint(
 ) -> None:
     """Write the folder beside its name, then put it there in one step; an older one is replaced.
 
+    Raises MgvError where it cannot be written.
+
     dtype: of the connector and the adapters, float16 halves them; None leaves them as they are.
     """
     partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    model.config.language_model["probe"] = probe(model.language_model)
-    model.config.architectures = ["VideoLLM"]
-    model.config.save_pretrained(partial)
-    model.generation_config.save_pretrained(partial)
-    save_tensors(model.connector.state_dict(), partial / "connector.safetensors", dtype)
-    _save_part(model.language_model, partial, "adapter", _training(model, "language_model"), dtype)
-    _save_part(
-        model.vision_encoder.tower, partial, "vision_adapter", _training(model, "vision_encoder"), dtype
-    )
-    processor.save(partial)
-    if (partial / "language_model").is_dir():
-        processor.tokenizer.save_pretrained(partial / "language_model")
-    (partial / "README.md").write_text(card or model_card(model), encoding="utf-8")
-    replace_folder(partial, folder)
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        model.config.language_model["probe"] = probe(model.language_model)
+        model.config.architectures = ["VideoLLM"]
+        model.config.save_pretrained(partial)
+        model.generation_config.save_pretrained(partial)
+        save_tensors(model.connector.state_dict(), partial / "connector.safetensors", dtype)
+        _save_part(model.language_model, partial, "adapter", _training(model, "language_model"), dtype)
+        _save_part(
+            model.vision_encoder.tower, partial, "vision_adapter", _training(model, "vision_encoder"), dtype
+        )
+        processor.save(partial)
+        if (partial / "language_model").is_dir():
+            processor.tokenizer.save_pretrained(partial / "language_model")
+        (partial / "README.md").write_text(card or model_card(model), encoding="utf-8")
+        replace_folder(partial, folder)
+    except (OSError, RuntimeError, SafetensorError) as error:  # each library tells a full disk in its own way
+        shutil.rmtree(partial, ignore_errors=True)
+        raise MgvError(f"{folder}: the model cannot be written: {error}") from error
 
 
 def load_checkpoint(
@@ -216,7 +223,6 @@ def save_tensors(state: Mapping[str, Tensor], path: Path, dtype: torch.dtype | N
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
     """One safetensors file. Raises WeightsError when it is missing or cut short."""
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:

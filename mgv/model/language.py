@@ -31,6 +31,7 @@ def load_language_model(
     if pretrained == "random":
         model, tokenizer = random_language_model()
         return model.to(choose_device(device)).eval(), tokenizer
+    import torch
     from transformers import AutoModelForCausalLM
 
     where = find_language_model(pretrained)
@@ -40,7 +41,7 @@ def load_language_model(
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": "sdpa"}
     if quantization != "none":
         options["quantization_config"] = quantization_config(quantization)
-        options["device_map"] = device_map or {"": 0}
+        options["device_map"] = device_map or {"": torch.device(place).index or 0}
     elif device_map:
         options["device_map"] = device_map
     try:

@@ -64,6 +64,7 @@ class VideoLLM(PreTrainedModel):  # type: ignore[misc]
         self.vision_encoder = vision_encoder
         self.connector = connector
         self.language_model: Any = language_model
+        self._no_split_modules = language_model._no_split_modules  # what FSDP shards by
         self.generation_config: Any = language_model.generation_config
 
     def get_input_embeddings(self) -> nn.Module:

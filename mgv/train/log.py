@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+logger = logging.getLogger(__name__)
 
 
 class Log:
@@ -50,6 +53,21 @@ class Log:
                 self._tensorboard.add_scalar(name, value, step)
         self._live.make_summary()
 
+    def recent(self, name: str, count: int) -> list[float]:
+        """The last numbers written under a name, also by a run that this one went on from."""
+        file = self.folder / f"plots/metrics/{name}.tsv"
+        return [float(row[Path(name).name]) for row in _rows(file)[-count:]] if file.is_file() else []
+
+    def write_answers(self, step: int, answers: Sequence[Mapping[str, str]]) -> None:
+        """What the model answers after a step, each with its sample, question and what was expected."""
+        lines = [
+            "{question} {answer} (expected: {expected}; {sample})".format(**answer) for answer in answers
+        ]
+        for line in lines:
+            logger.info("step %d: %s", step, line)
+        if self._tensorboard:
+            self._tensorboard.add_text("validation/answers", "\n\n".join(lines), step)
+
     def end(self) -> None:
         """Close the curves."""
         if self._live:
@@ -60,7 +78,7 @@ class Log:
 
 def _cut_curve(file: Path, step: int) -> None:
     """Keep the rows of steps that are done."""
-    rows = list(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8")), delimiter="\t"))
+    rows = _rows(file)
     kept = [row for row in rows if int(row["step"]) <= step]
     if len(kept) == len(rows):
         return
@@ -71,3 +89,7 @@ def _cut_curve(file: Path, step: int) -> None:
     partial = file.with_suffix(".partial")
     partial.write_text(out.getvalue(), encoding="utf-8")
     partial.replace(file)
+
+
+def _rows(file: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8")), delimiter="\t"))

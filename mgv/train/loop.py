@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -22,10 +22,12 @@ from torch import Tensor, nn
 
 from mgv.config import StageParams, TrainParams
 from mgv.data.features import Eye
-from mgv.data.lessons import Lesson, Lessons, collate, num_micro_batches
+from mgv.data.lessons import Lessons, collate, num_micro_batches
 from mgv.errors import ConfigError, TrainingError
 from mgv.model.processor import Batch
+from mgv.model.sampling import even_subset
 from mgv.model.video_llm import IGNORED, VideoLLM
+from mgv.records import clock
 from mgv.train.log import Log
 from mgv.train.schedule import learning_rate
 from mgv.train.state import load_state, save_state
@@ -33,6 +35,8 @@ from mgv.train.state import load_state, save_state
 logger = logging.getLogger(__name__)
 
 BETAS = (0.9, 0.999)
+NUM_SHOWN = 4
+"""Sample answers at every validation."""
 Progress = Callable[[str, int, int], None]
 """What is under way, how much is done, of how much."""
 
@@ -91,6 +95,8 @@ def train(
             gradient_checkpointing_kwargs={"use_reentrant": False}
         )
     optimizer = torch.optim.AdamW(parameter_groups(model, stage.weight_decay), lr=0.0, betas=BETAS)
+    if plugin := getattr(accelerator.state, "fsdp_plugin", None):
+        plugin.ignored_modules = [model.vision_encoder]  # frozen, and each process looks at videos of its own
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     learning = [parameter for parameter in wrapped.parameters() if parameter.requires_grad]
     first_step = load_state(state_dir, wrapped, _bare(optimizer), fingerprint)
@@ -100,6 +106,7 @@ def train(
 
     losses: list[float] = []
     rank, world = accelerator.process_index, accelerator.num_processes
+    shows_answers = rank == 0 and not accelerator.is_fsdp2  # sharded, no process has the whole model
     plan = islice(
         lessons.steps(params.seed, stage.micro_batch_size, num_micro, first_step), num_steps - first_step
     )
@@ -126,7 +133,8 @@ def train(
                 f"step {step}: the loss is {loss_value}, expected a finite number; lower learning_rate or train in "
                 f"fp32 (train.precision). The step read: {names[:500]}"
             )
-        norm = accelerator.clip_grad_norm_(learning, stage.clip_norm or float("inf"))
+        clipped = accelerator.clip_grad_norm_(learning, stage.clip_norm or float("inf"))
+        norm = float(clipped.full_tensor() if hasattr(clipped, "full_tensor") else clipped)
         optimizer.step()
         optimizer.zero_grad()
 
@@ -137,16 +145,20 @@ def train(
             recent = losses[-params.log_every :]
             log.write(
                 done,
-                {"train/loss": loss_value, "train/learning_rate": rate, "train/gradient_norm": float(norm)},
+                {"train/loss": loss_value, "train/learning_rate": rate, "train/gradient_norm": norm},
             )
-            logger.info("step %d of %d: loss %.4f", done, num_steps, sum(recent) / len(recent))
+            left_s = (time.monotonic() - started) / len(losses) * (num_steps - done)
+            mean = sum(recent) / len(recent)
+            logger.info("step %d of %d: loss %.4f, %s left", done, num_steps, mean, clock(left_s))
         if validation and (done % params.validate_every == 0 or is_last):
             scores = measure(
                 wrapped, validation, eye, accelerator, params.validate_samples, stage.micro_batch_size
             )
             log.write(done, {"validation/loss": scores.loss} | ({"validation/accuracy": scores.accuracy}
                                                                  if scores.accuracy is not None else {}))  # fmt: skip
-        if done % params.save_every == 0 and not is_last:
+            if shows_answers:
+                log.write_answers(done, sample_answers(model, validation, eye, NUM_SHOWN))
+        if done % params.save_every == 0 or is_last:
             save_state(state_dir, wrapped, _bare(optimizer), step=done, fingerprint=fingerprint,
                        keep=params.keep_checkpoints, is_main=accelerator.is_main_process)  # fmt: skip
         if progress:
@@ -176,14 +188,15 @@ def measure(
     batch_size: int = 4,
     subtitles: bool = True,
 ) -> Scores:
-    """Loss and accuracy over the first lessons, shared among the processes.
+    """Loss and accuracy over `most` lessons, evenly spread, shared among the processes.
 
     Greedy decoding writes an answer word for word exactly when, given the answer so far, each of its tokens and the
     end are the likeliest: so one pass tells, and nothing is generated.
     """
     was_training = model.training
     model.eval()
-    count = min(most or len(lessons), len(lessons))
+    places = spread(lessons, most or len(lessons))
+    count = len(places)
     rank, world = accelerator.process_index, accelerator.num_processes
     loss, num_labels = 0.0, 0
     right: dict[str, list[int]] = defaultdict(lambda: [0, 0])
@@ -192,7 +205,7 @@ def measure(
         is_own = start < count
         if not is_own:
             start = 0  # it reads the first rows and counts none: in a forward pass all processes wait for each other
-        chosen = [lessons[number] for number in range(start, min(start + batch_size, count))]
+        chosen = [lessons[number] for number in places[start : start + batch_size]]
         batch = collate(chosen, lessons.processor, eye, subtitles).to(accelerator.device)
         output = model(**batch.inputs())
         if not is_own:
@@ -267,17 +280,25 @@ def _bare(optimizer: Any) -> torch.optim.Optimizer:
 
 
 def sample_answers(
-    model: VideoLLM, lessons: Sequence[Lesson], eye: Eye, max_new_tokens: int = 32
+    model: VideoLLM, lessons: Lessons, eye: Eye, count: int, max_new_tokens: int = 32
 ) -> list[dict[str, str]]:
     """What the model writes to a few questions, greedily, beside what was expected."""
     from mgv.model.session import VideoSession
 
+    was_training = model.training
+    model.eval()
     shown = []
-    for lesson in lessons:
+    for lesson in (lessons[number] for number in spread(lessons, count)):
         sample, turn = lesson.sample, lesson.turns[0]
         session = VideoSession(model, eye.processor, eye.look(sample).clip(sample))
         text = session.ask(turn.question, lesson.history, max_new_tokens=max_new_tokens, do_sample=False)
         shown.append(
             {"sample": sample.sample_id, "question": turn.question, "expected": turn.answer, "answer": text}
         )
+    model.train(was_training)
     return shown
+
+
+def spread(lessons: Lessons, most: int) -> list[int]:
+    """The numbers of up to `most` lessons, evenly spread: of a file that holds one source after another, of each."""
+    return even_subset(len(lessons), min(most, len(lessons)))

@@ -32,13 +32,16 @@ from mgv.model.processor import Processor
 from mgv.model.video_llm import VideoLLM
 from mgv.train.log import Log
 from mgv.train.loop import Outcome, Progress, Scores, measure, sample_answers, train
+from mgv.train.state import learnt_weights
 from mgv.workspace import Workspace, write_json
 
 logger = logging.getLogger(__name__)
 
 STAGES = ("pretrain_image", "pretrain_video", "instruct")
-NUM_SHOWN = 8
-"""Answers that a stage shows of its validation set."""
+NUM_LOSSES = 20
+"""The last losses of the curve, of which the metric is the mean."""
+NUM_ANSWERS = 8
+"""Sample answers in train.json."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +64,8 @@ def train_stage(workspace: Workspace, stage: str, progress: Progress | None = No
     params = workspace.params
     chosen: StageParams = getattr(params.train, stage)
     accelerator = Accelerator(mixed_precision=_precision(params.train.precision))
+    if accelerator.distributed_type == "FSDP" and not accelerator.is_fsdp2:
+        raise ConfigError("accelerate: FSDP of version 1, which torch gives up; expected fsdp_version: 2")
     report = progress if accelerator.is_main_process else None
     files = _sample_files(workspace.root, stage)
 
@@ -75,12 +80,7 @@ def train_stage(workspace: Workspace, stage: str, progress: Progress | None = No
         else None
     )
     eye = Eye(model, processor, cache, workspace.root)
-    adapt(
-        model,
-        connector=chosen.connector,
-        language_model=chosen.language_model,
-        lora=Lora(**asdict(params.model.lora)),
-    )
+    _adapt(model, chosen, params.model)
     if cache is not None:
         if accelerator.is_main_process:
             _look_at_all(eye, list(files.values()), report)
@@ -119,13 +119,18 @@ def train_stage(workspace: Workspace, stage: str, progress: Progress | None = No
         )
     finally:
         log.end()
+    if accelerator.is_fsdp2:  # from here on as one whole again, on every process
+        learnt = learnt_weights(model)
+        torch.manual_seed(params.train.seed)
+        model, _ = begin_model(workspace, stage, device)
+        _adapt(model, chosen, params.model)
+        model.load_state_dict(learnt, strict=False)
+        eye.model = model
     scores = measure(model, lessons["validation"], eye, accelerator) if "validation" in lessons else None
     folder = workspace.root / "models/train" / stage
     if accelerator.is_main_process:
-        shown = lessons.get("validation", lessons["train"])
-        first = [shown[number] for number in range(min(NUM_SHOWN, len(shown)))]
-        answers = sample_answers(model, first, eye)
-        metrics = _metrics(outcome, scores)
+        answers = sample_answers(model, lessons.get("validation", lessons["train"]), eye, NUM_ANSWERS)
+        metrics = _metrics(outcome.num_steps, log.recent("train/loss", NUM_LOSSES), scores)
         card = model_card(model) + _card(about, metrics)
         save_checkpoint(model, processor, folder, card)
         write_json(folder / "train.json", about | {"metrics": metrics, "answers": answers})
@@ -153,6 +158,12 @@ def begin_model(workspace: Workspace, stage: str, device: str) -> tuple[VideoLLM
             f"train the stages anew, from {STAGES[0]}"
         )
     return model, processor
+
+
+def _adapt(model: VideoLLM, stage: StageParams, params: ModelParams) -> None:
+    """Set what learns in a stage."""
+    lora = Lora(**asdict(params.lora))
+    adapt(model, connector=stage.connector, language_model=stage.language_model, lora=lora)
 
 
 def new_model(params: ModelParams, device: str = "auto") -> tuple[VideoLLM, Processor]:
@@ -211,11 +222,9 @@ def _precision(wanted: str) -> str:
     return "no" if wanted == "fp32" else wanted
 
 
-def _metrics(outcome: Outcome, scores: Scores | None) -> dict[str, Any]:
-    metrics: dict[str, Any] = {"steps": outcome.num_steps}
-    if outcome.losses:
-        last = outcome.losses[-20:]
-        metrics["train_loss"] = round(sum(last) / len(last), 4)
+def _metrics(num_steps: int, last_losses: list[float], scores: Scores | None) -> dict[str, Any]:
+    mean = sum(last_losses) / len(last_losses)
+    metrics: dict[str, Any] = {"steps": num_steps, "train_loss": round(mean, 4)}
     if scores:
         metrics["validation_loss"] = round(scores.loss, 4)
         if scores.accuracy is not None:

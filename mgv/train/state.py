@@ -44,18 +44,15 @@ def save_state(
     Raises MgvError when it cannot be written (a full disk): the ones before it are left as they were.
     """
     options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
-    tensors: dict[str, Any] = get_model_state_dict(model, options=options)
+    tensors = learnt_weights(model)
     moments = get_optimizer_state_dict(model, optimizer, options=options)
     if not is_main:
         return
-    learning = {_plain(name) for name, parameter in model.named_parameters() if parameter.requires_grad}
     partial = folder / f".{PREFIX}{step:06}.partial"
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        save_tensors(
-            {name: t for name, t in tensors.items() if name in learning}, partial / "trainable.safetensors"
-        )
+        save_tensors(tensors, partial / "trainable.safetensors")
         torch.save(moments, partial / "optimizer.pt")
         about = {"step": step, "fingerprint": fingerprint}
         (partial / "state.json").write_text(json.dumps(about), encoding="utf-8")
@@ -78,6 +75,13 @@ def save_state(
         ) from error
     for old in states(folder)[:-keep]:
         shutil.rmtree(old)
+
+
+def learnt_weights(model: nn.Module) -> dict[str, Any]:
+    """What learns, by name, whole on every process; every process calls it."""
+    options = StateDictOptions(full_state_dict=True, ignore_frozen_params=True)
+    learning = {_plain(name) for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return {n: t for n, t in get_model_state_dict(model, options=options).items() if n in learning}
 
 
 def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, fingerprint: str) -> int:
@@ -116,11 +120,7 @@ def step_of(place: Path) -> int:
 
 def _plain(name: str) -> str:
     """A parameter's name without what wrappers put ahead of it."""
-    return (
-        name.replace("_fsdp_wrapped_module.", "")
-        .replace("_checkpoint_wrapped_module.", "")
-        .removeprefix("module.")
-    )
+    return name.replace("_checkpoint_wrapped_module.", "").removeprefix("module.")
 
 
 def _flush(path: Path) -> None:

@@ -106,6 +106,18 @@ def test_a_full_cache_keeps_no_more_and_looking_goes_on(parts: Any, sample: Samp
     assert len(eye.look_all(others)) == 3
 
 
+def test_a_file_that_is_gone_is_named_and_what_was_seen_before_it_is_kept(
+    parts: Any, sample: Sample, tmp_path: Path
+):
+    model, processor = parts
+    eye = Eye(model, processor, FeatureCache(tmp_path / "features", 1.0))
+    gone = replace(sample, media="gone.mp4", media_id="a" * 64)
+    with pytest.raises(MediaError, match=r"gone\.mp4"):
+        eye.keep([sample, gone])
+    assert eye.cache is not None
+    assert eye.key(sample) in eye.cache
+
+
 def test_several_are_read_in_the_order_asked_for(tmp_path: Path):
     cache = FeatureCache(tmp_path / "features", 1.0)
     looks = {
