@@ -251,10 +251,10 @@ def evaluate(
             return
         run = run_evaluation(workspace, params, folder, retry_failed=retry_failed, progress=progress)
         write_results(folder, run, workspace.videos_dir)
-    _finish_gate(run, params, workspace.root, gate, freeze)
     show(
         as_json, {"metrics": run.metrics, "facts": run.facts}, f"{_run_text(run)}\n→ {folder / 'report.html'}"
     )
+    _finish_gate(run, params, workspace.root, gate, freeze)
 
 
 def _from_here(path: str | None) -> str | None:
@@ -285,17 +285,17 @@ def _evaluate_params(params: EvaluateParams, given: dict[str, Any], starter: boo
 
 
 def _finish_gate(run: Run, params: EvaluateParams, root: Path, gate: bool, freeze: Path | None) -> None:
-    """Freeze a baseline, or hold the run against it."""
+    """Hold the run against its baseline; then freeze it, so that no run is held against itself."""
     from mgv.errors import ConfigError
     from mgv.evaluate.gate import check_gate, write_baseline
 
-    if freeze is not None:
-        write_baseline(freeze.absolute(), run)
     if gate:
         if params.baseline is None:
             raise ConfigError("evaluate.baseline: names no file; make one by `mgv evaluate --freeze FILE`")
         for check in check_gate(run, root / params.baseline, params.gate):
             print(f"gate  {check.metric}  {check.baseline:.4f} → {check.value:.4f}", file=sys.stderr)
+    if freeze is not None:
+        write_baseline(freeze.absolute(), run)
 
 
 def _run_text(run: Run) -> str:

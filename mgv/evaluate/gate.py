@@ -72,8 +72,9 @@ def checks_at_gate(
         raise ConfigError(f"{key}: names no metric; for example {{retrieval.recall_at_1: 0.01}}")
     try:
         frozen = json.loads(baseline.read_text(encoding="utf-8"))
-        asked, metrics = frozen["asked"], frozen["metrics"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        asked = dict(frozen["asked"])
+        metrics = {name: float(value) for name, value in frozen["metrics"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"evaluate.baseline: {baseline} cannot be read ({error}); make it by `mgv evaluate --freeze {baseline}`"
         ) from error

@@ -61,7 +61,11 @@ class Ledger:
         self.rows: dict[tuple[str, ...], Json] = {}
         for path in sorted(folder.glob(f"{name}*.jsonl")):
             for row in self._read(path):
-                self.rows[self._key(row)] = row
+                key = self._key(row)
+                if not row.get("error") or self.rows.get(key, row).get(
+                    "error"
+                ):  # a failure is no newer answer
+                    self.rows[key] = row
 
     def _key(self, row: Mapping[str, Any]) -> tuple[str, ...]:
         return tuple(str(row[field]) for field in self.key)

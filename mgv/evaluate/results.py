@@ -71,7 +71,7 @@ def read_run(folder: Path) -> Run:
     except FileNotFoundError as error:
         raise WorkspaceError(f"{folder}: no evaluation in it ({Path(str(error.filename)).name} is missing); "
                              "name a folder that `mgv evaluate` wrote") from error  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WorkspaceError(f"{folder}: not the results of an evaluation: {error}") from error
     return Run(facts=kept["facts"], figures=figures, metrics=metrics, rows=rows)
 

@@ -81,6 +81,15 @@ def test_an_item_that_fails_is_recorded_once_and_asked_again_only_on_demand(tmp_
     assert ledger(tmp_path).rows[("i2",)]["error"] == ""
 
 
+def test_an_answer_wins_over_a_failure_whichever_file_each_is_in(tmp_path: Path):
+    answer_items(items(), Echo(fails="i2"), ledger(tmp_path))
+    for number in (1, 2):  # their files are read before the one with the failure
+        answer_items(
+            items(), Echo(), ledger(tmp_path), shard=Shard(number=number, count=2), retry_failed=True
+        )
+    assert ledger(tmp_path).rows[("i2",)]["error"] == ""
+
+
 def test_what_no_item_could_survive_stops_the_run(tmp_path: Path):
     class Wrong(Echo):
         def answer(self, item: Item) -> Given:

@@ -125,6 +125,14 @@ def test_a_run_reads_back_as_it_was_written(tmp_path: Path):
         read_run(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("text", ["", "[1]", "{oops"])
+def test_what_is_no_run_is_told(tmp_path: Path, text: str):
+    for name in ("run.json", "metrics.json", "items.jsonl"):
+        (tmp_path / name).write_text(text)
+    with pytest.raises(WorkspaceError, match="not the results of an evaluation"):
+        read_run(tmp_path)
+
+
 def test_two_runs_are_compared_item_by_item():
     a, b = run_of([1, 0, 1, 0]), run_of([1, 1, 1, 1])
     found = compare(a, b, num_bootstrap=200)
@@ -196,8 +204,15 @@ def test_the_gate_compares_only_the_same_set_and_judge(tmp_path: Path):
         check_gate(run_of([1, 1]), baseline, {"qa.magic": 0})
     with pytest.raises(ConfigError, match="names no metric"):
         check_gate(run_of([1, 1]), baseline, {})
-    with pytest.raises(ConfigError, match="mgv evaluate --freeze"):
-        check_gate(run_of([1, 1]), tmp_path / "none.json", {"qa.accuracy": 0})
+    broken = (
+        '{"asked": 1, "metrics": {}}',
+        '{"asked": {}, "metrics": [1]}',
+        '{"asked": {}, "metrics": {"a": "x"}}',
+    )
+    for text in ("", *broken):
+        (tmp_path / "broken.json").write_text(text)
+        with pytest.raises(ConfigError, match="mgv evaluate --freeze"):
+            check_gate(run_of([1, 1]), tmp_path / "broken.json", {"qa.accuracy": 0})
 
 
 class Tags(HTMLParser):
@@ -408,9 +423,13 @@ def test_the_commands_evaluate_freeze_gate_and_compare(workspace: Workspace, ask
     frozen = json.loads((workspace.root / "baseline.json").read_text())
     frozen["metrics"]["qa.accuracy"] += 0.5
     (workspace.root / "baseline.json").write_text(json.dumps(frozen))
-    gated = mgv("evaluate", "--gate", cwd=workspace.root)
+    gated = mgv("evaluate", "--gate", "--freeze", "baseline.json", "--json", cwd=workspace.root)
     assert gated.returncode == 10
     assert "qa.accuracy is" in gated.stderr
+    assert json.loads(gated.stdout)["metrics"] == shown["metrics"]
+    assert (
+        json.loads((workspace.root / "baseline.json").read_text()) == frozen
+    )  # it does not pass by freezing itself
     compared = mgv("compare", "results", "results", "--json", cwd=workspace.root)
     assert compared.returncode == 0, compared.stderr
     assert json.loads(compared.stdout)["flips"] == []
