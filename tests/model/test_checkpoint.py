@@ -146,6 +146,14 @@ def test_quantised_weights_without_a_gpu_are_told(tmp_path: Path):
         load_language_model("some/model", quantization="8bit", device="cpu")
 
 
+def test_weights_are_read_in_the_numbers_asked_for():
+    from mgv.model.language import load_language_model
+
+    assert load_language_model("random", "cpu", dtype="bfloat16")[0].dtype == torch.bfloat16
+    with pytest.raises(ConfigError, match="'float31' is none of auto, float32, bfloat16, float16"):
+        load_language_model("random", "cpu", dtype="float31")
+
+
 def test_a_language_model_that_is_not_there_is_told():
     from mgv.model.language import load_language_model
 
