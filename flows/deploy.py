@@ -25,6 +25,7 @@ from flows import GPU_LIMIT, errors_as_lines, say
 from flows.retrain import retrain
 from mgv.config import RetrainParams
 from mgv.errors import ConfigError
+from mgv.library.inbox import inbox_folder
 from mgv.workspace import Workspace, find_workspace
 
 POOL = "mgv"
@@ -71,13 +72,14 @@ def main(given: argparse.Namespace) -> None:
     if get_current_settings().api.url is None:
         raise ConfigError("PREFECT_API_URL is not set: start a server (`prefect server start`) and name it, "
                           "PREFECT_API_URL=http://127.0.0.1:4200/api")  # fmt: skip
+    inbox = inbox_folder(workspace)
     deployment = deployment_of(workspace, given.name or workspace.root.name, schedule)
     with get_client(sync_client=True) as client:
         make_gpu_limit(client, given.gpus)
         if given.mode == "pool":
             make_pool(client, given.pool)
             deployment.work_pool_name = given.pool
-    when = f"{schedule.cron} {schedule.timezone}"
+    when = f"{schedule.cron} {schedule.timezone}, videos from {inbox}"
     if given.mode == "pool":
         deployment.apply()
         say(

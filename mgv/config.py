@@ -256,6 +256,8 @@ class SourceParams:
     """`auto` splits by the content of each video or image."""
     limit: int | None = Field(default=None, ge=1)
     """Take no more samples than this."""
+    weight: float | None = Field(default=None, gt=0)
+    """Its part of what its stage trains on, beside the weights of the stage's other sources; None: by its size."""
     num_videos: int = Field(default=800, ge=1)
     """`scenes`: how many videos to make."""
     seed: int = Field(default=0, ge=0)
@@ -265,6 +267,10 @@ class SourceParams:
     def _has_annotations(self) -> SourceParams:
         if self.annotations is None and self.name != "scenes":
             raise ValueError(f"the source {self.name!r} needs `annotations`")
+        if self.weight is not None and self.split in ("validation", "test"):
+            raise ValueError(
+                f"the source {self.name!r} has a `weight`, but its split {self.split} is not trained on"
+            )
         return self
 
 

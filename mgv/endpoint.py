@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
-from http.client import HTTPException
+from http.client import HTTPException, IncompleteRead
 from typing import Any, Protocol
 
 from mgv.errors import ConfigError, MgvError
@@ -20,7 +20,8 @@ logger = logging.getLogger(__name__)
 
 BUSY = (408, 409, 429, 500, 502, 503, 504)
 """Answers of an endpoint that are worth another try."""
-LONGEST_WAIT_S = 20.0
+LONGEST_WAIT_S = 60.0
+"""Between two tries, whatever the endpoint asks for by `Retry-After`."""
 UNSUPPORTED = re.compile(r"[Uu]nsupported (?:parameter|value): '(max_tokens|temperature)'")
 """How OpenAI's newer models refuse the names of the older ones."""
 
@@ -49,6 +50,16 @@ class Reply:
     """The model that answered: often more exact than the name it was asked by."""
     input_tokens: int | None
     output_tokens: int | None
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Takes no redirect: the key is for the address that params.yaml names, and for no other."""
+
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(_NoRedirect)
 
 
 class Endpoint:
@@ -82,18 +93,18 @@ class Endpoint:
             return Reply(
                 text=text or "",
                 model=str(reply.get("model") or self._params.pretrained),
-                input_tokens=usage.get("prompt_tokens"),
-                output_tokens=usage.get("completion_tokens"),
+                input_tokens=_count(usage.get("prompt_tokens")),
+                output_tokens=_count(usage.get("completion_tokens")),
             )
         except (AttributeError, KeyError, IndexError, TypeError) as error:
             raise MgvError(
                 f"{self._params.base_url}: its reply holds no answer: {str(reply)[:200]}"
             ) from error
 
-    def _body(self, messages: list[dict[str, Any]], max_tokens: int) -> bytes:
+    def _body(self, messages: list[dict[str, Any]], max_tokens: int) -> dict[str, Any]:
         limit = "max_completion_tokens" if "max_tokens" in self._refused else "max_tokens"
         body = {"model": self._params.pretrained, "messages": messages, limit: max_tokens}
-        return json.dumps(body if "temperature" in self._refused else body | {"temperature": 0}).encode()
+        return body if "temperature" in self._refused else body | {"temperature": 0}
 
     def _post(self, messages: list[dict[str, Any]], max_tokens: int) -> Any:
         url = f"{self._params.base_url.rstrip('/')}/chat/completions"
@@ -102,36 +113,40 @@ class Endpoint:
             headers["Authorization"] = f"Bearer {self._key}"
         attempt = 0
         while True:
-            request = urllib.request.Request(url, self._body(messages, max_tokens), headers)
+            body, wait_s = self._body(messages, max_tokens), 2.0**attempt
             try:
+                request = urllib.request.Request(url, json.dumps(body).encode(), headers)
                 return _read(request, self._params.timeout_s)
             except urllib.error.HTTPError as error:
                 reason = f"{error.code} {error.reason}: {_beginning(error)}"
                 refused = UNSUPPORTED.search(reason)
-                if error.code == 400 and refused and refused[1] not in self._refused:
+                if error.code == 400 and refused and refused[1] in body:
                     logger.warning("%s: takes no %s; asked again without", url, refused[1])
                     self._refused.add(refused[1])
                     continue
                 if error.code not in BUSY:
                     raise MgvError(f"{url}: {reason}") from error
-            except (OSError, ValueError, HTTPException) as error:
+                wait_s = max(wait_s, _asked_wait_s(error.headers.get("Retry-After")))
+            except (OSError, HTTPException, ValueError, RecursionError) as error:  # cut off, or no JSON
                 reason = f"{error}".strip() or type(error).__name__
             attempt += 1
             if attempt > self._params.retries:
                 raise MgvError(f"{url}: no answer after {attempt} tries: {reason}")
             logger.warning("%s: %s; trying again", url, reason)
-            time.sleep(min(2.0 ** (attempt - 1), LONGEST_WAIT_S))
+            time.sleep(min(wait_s, LONGEST_WAIT_S))
 
 
 def _read(request: urllib.request.Request, timeout_s: float) -> Any:
     """The JSON of the reply, all of it within the time."""
     end_s = time.monotonic() + timeout_s
     content = b""
-    with urllib.request.urlopen(request, timeout=timeout_s) as response:
+    with _OPENER.open(request, timeout=timeout_s) as response:
         while piece := response.read1():
             content += piece
             if time.monotonic() > end_s:
                 raise TimeoutError(f"the reply took longer than {timeout_s:g} s")
+        if response.length:  # what Content-Length said is still to come
+            raise IncompleteRead(content, response.length)
     return json.loads(content)
 
 
@@ -141,3 +156,12 @@ def _beginning(error: urllib.error.HTTPError) -> str:
         return error.read(500).decode("utf-8", "replace")
     except (OSError, HTTPException):
         return "(cut off)"
+
+
+def _count(tokens: Any) -> int | None:
+    return tokens if isinstance(tokens, int) else None
+
+
+def _asked_wait_s(header: str | None) -> float:
+    """The seconds of a `Retry-After`; 0 without one, or where it is a date."""
+    return float(header) if header and header.isdecimal() else 0.0

@@ -68,7 +68,7 @@ class RunRecord:
     inputs: tuple[Dataset, ...]
     outputs: tuple[Dataset, ...]
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """Parameters, parts, metrics: the run facet `mgv`."""
+    """Parameters, parts, metrics: the run facet `mgv_run`."""
     flow_run: str | None = None
 
 
@@ -287,7 +287,7 @@ def _events(run: RunRecord, namespace: str) -> Iterator[Json]:
 
 
 def _run_facets(run: RunRecord, namespace: str) -> Json:
-    facets = {"mgv": _facet(f"{SPEC}#/$defs/RunFacet", key=run.key, facts=dict(run.facts))}
+    facets = {"mgv_run": _facet(f"{SPEC}#/$defs/RunFacet", key=run.key, facts=dict(run.facts))}
     if run.flow_run and re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", run.flow_run):
         facets["parent"] = _facet(
             f"{FACETS}/1-0-1/ParentRunFacet.json#/$defs/ParentRunFacet",

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-Planned = str | float | int | tuple[int, Any]
-"""A text; seconds to be silent, then a verdict; a status; or a status and what its body holds."""
+Planned = str | float | int | bytes | tuple[int, Any] | tuple[int, Any, dict[str, str]]
+"""A text; seconds to be silent, then a verdict; a status; or a status, what its body holds, and headers; bytes stand
+for the whole reply, after which the connection is cut."""
 SAID_LATE = '{"correct": "yes", "score": 5}'
 
 
@@ -35,8 +36,10 @@ class ChatServer:
     def bodies(self) -> list[dict[str, Any]]:
         return [body for *_, body in self.requests]
 
-    def take(self, path: str, authorization: str | None, body: dict[str, Any]) -> tuple[int, Any]:
-        """The status and the content of the reply to a request."""
+    def take(
+        self, path: str, authorization: str | None, body: dict[str, Any]
+    ) -> bytes | tuple[int, Any, dict[str, str]]:
+        """The status, the content and the headers of the reply to a request."""
         with self.lock:
             self.requests.append((path, authorization, body))
             self.under_way += 1
@@ -47,11 +50,13 @@ class ChatServer:
             planned = SAID_LATE
         with self.lock:
             self.under_way -= 1
-        if isinstance(planned, tuple):
+        if isinstance(planned, bytes):
             return planned
+        if isinstance(planned, tuple):
+            return planned if len(planned) == 3 else (*planned, {})
         usage = {"prompt_tokens": 100, "completion_tokens": 10}
         reply = {"model": "big-2024-01-01", "choices": [{"message": {"content": planned}}], "usage": usage}
-        return (planned, {}) if isinstance(planned, int) else (200, reply)
+        return (planned, {}, {}) if isinstance(planned, int) else (200, reply, {})
 
 
 @contextmanager
@@ -61,10 +66,16 @@ def chat_server() -> Iterator[ChatServer]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            status, reply = chat.take(self.path, self.headers.get("Authorization"), body)
+            taken = chat.take(self.path, self.headers.get("Authorization"), body)
+            if isinstance(taken, bytes):
+                self.wfile.write(taken)
+                return
+            status, reply, headers = taken
             content = json.dumps(reply).encode()
             try:
                 self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)

@@ -27,7 +27,7 @@ from mgv.model.checkpoint import STARTER_MODEL
 from mgv.openlineage import events
 from mgv.receipts import Receipt, keep, needs, now, read_receipt, receipt_ids, receipts_dir
 from mgv.records import Answer
-from mgv.registry import promote, publish
+from mgv.registry import history, promote, publish
 from mgv.replay import Replayer, replay
 from mgv.workspace import Workspace, find_workspace
 from tests.conftest import set_params
@@ -165,7 +165,8 @@ def test_twenty_answers_are_replayed_identically_after_three_more_libraries_and_
 
 def test_as_of_gives_the_old_answer(past: Past):
     video, question = SEEN[0]
-    for name in ("v1", past.commit, past.commit[:8]):
+    promoted_at = history(past.workspace)[0].at
+    for name in (past.first_tag, promoted_at, "v1", past.commit, past.commit[:8]):
         library = Library.open(past.root, as_of=name)
         library.use_answerer("video_llm")
         again = library.ask(question, videos=[video], keep_receipt=False)

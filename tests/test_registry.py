@@ -139,9 +139,8 @@ def test_the_past_is_named_by_tag_version_time_and_commit(
     promoted = promote(workspace)
     at = datetime.fromisoformat(promoted.at)
     expected = {
-        first: (first, "v2"),
+        first: (first, "v1"),
         second: (second, "v2"),
-        "newest": (second, "v2"),
         "v1": (first, "v1"),
         "v2": (second, "v2"),
         commit: (first, "v1"),
@@ -151,6 +150,8 @@ def test_the_past_is_named_by_tag_version_time_and_commit(
         str(at.date()): (second, "v2"),
         (at + timedelta(days=1)).isoformat(): (second, "v2"),
     }
+    never_live = add_video(workspace, "c.mp4", 75)
+    expected |= dict.fromkeys((never_live, "newest"), (never_live, "v2"))
     found = {name: live_at(workspace, name) for name in expected}
     assert {name: (each.manifest.tag, each.version) for name, each in found.items()} == expected
     with pytest.raises(WorkspaceError, match="nothing that was live"):
@@ -234,9 +235,14 @@ def test_a_version_knows_what_made_it_and_cannot_be_written(workspace: Workspace
     assert ignored.stdout.split() == ["v1/config.json"]
 
 
-def test_dvc_brings_a_version_back(workspace: Workspace):
-    shutil.rmtree(workspace.published_dir / "v1")
-    versioning._dvc(["checkout", "models/published/v1.dvc"], workspace.root)
+def test_the_command_that_an_error_names_brings_a_version_back(workspace: Workspace):
+    folder = workspace.published_dir / "v1"
+    (folder / "config.json").unlink()
+    (folder / "config.json").write_text("changed")
+    with pytest.raises(WeightsError) as error:
+        registry.verify(folder)
+    named = str(error.value).split("`dvc ")[1].split("`")[0]
+    versioning._dvc(named.split(), workspace.root)
     registry.verify(workspace.published_dir / "v1")
 
 

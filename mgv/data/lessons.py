@@ -6,7 +6,7 @@ seed and the step's number: a run can be resumed at any step, and shared among a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -53,23 +53,38 @@ class Lesson:
 
 
 class Lessons:
-    """The lessons of a set of samples, of which only a few numbers are held."""
+    """The lessons of a set of samples, of which only a few numbers are held.
 
-    def __init__(self, samples: Samples, processor: Processor, turns_per_row: int) -> None:
+    With `weights` (by the source that a sample's id begins with) an epoch has as many rows as there are, but of each
+    source its weight's share: of a small one every row more than once, of a large one the next epoch takes the rest.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        processor: Processor,
+        turns_per_row: int,
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
         self.samples, self.processor = samples, processor
-        self._rows = _cut(samples, processor, turns_per_row)  # [number, (sample, first, last, length)]
+        self._rows, sources = _cut(samples, processor, turns_per_row)
+        self._pools = self._by_source(sources, weights) if weights else []
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, number: int) -> Lesson:
-        sample, first, last, _ = (int(value) for value in self._rows[number])
+        sample, first, last = (int(value) for value in self._rows[number, :3])
         return Lesson(self.samples[sample], first, last)
 
     def micro_batches(self, seed: int, epoch: int, size: int) -> list[list[int]]:
         """An epoch's micro-batches: shuffled, of like length, each full (a set smaller than one is one)."""
         dice = np.random.default_rng([seed, epoch])
-        order = dice.permutation(len(self))
+        pools = [
+            _stretch(rows, count * epoch, count, [seed, 1 + source])
+            for source, (rows, count) in enumerate(self._pools)
+        ]
+        order = dice.permutation(np.concatenate(pools) if pools else len(self))
         window, lengths = WINDOW * size, self._rows[:, 3]
         batches: list[list[int]] = []
         for start in range(0, len(order), window):
@@ -95,6 +110,20 @@ class Lessons:
                         taken = []
             position += len(batches)
             epoch += 1
+
+    def _by_source(
+        self, sources: Sequence[str], weights: Mapping[str, float]
+    ) -> list[tuple[NDArray[np.int64], int]]:
+        """Each source's rows, and how many of them an epoch shows."""
+        if set(sources) != set(weights):
+            raise DataError(
+                f"there are samples of {', '.join(sources)}, and weights of {', '.join(weights)}: run `mgv prepare`"
+            )
+        total = sum(weights.values())
+        return [
+            (np.flatnonzero(self._rows[:, 4] == place), max(1, round(len(self) * weights[source] / total)))
+            for place, source in enumerate(sources)
+        ]
 
     def num_steps(self, micro_size: int, num_micro: int, epochs: float) -> int:
         """Optimizer steps in so many epochs, at least one."""
@@ -125,11 +154,21 @@ def _dialogues(lesson: Lesson) -> list[list[tuple[str, str]]]:
     return [pairs] if lesson.sample.is_dialogue else [[pair] for pair in pairs]
 
 
-def _cut(samples: Samples, processor: Processor, turns_per_row: int) -> NDArray[np.int64]:
+def _stretch(rows: NDArray[np.int64], first: int, count: int, seed: list[int]) -> NDArray[np.int64]:
+    """`count` from `first` on of an endless sequence in which each round is all rows in another order."""
+    rounds = range(first // len(rows), -(-(first + count) // len(rows)))
+    drawn = [np.random.default_rng([*seed, number]).permutation(rows) for number in rounds]
+    return np.concatenate(drawn)[first - rounds.start * len(rows) :][:count]
+
+
+def _cut(samples: Samples, processor: Processor, turns_per_row: int) -> tuple[NDArray[np.int64], list[str]]:
+    """Rows [number, (sample, first, last, length, source)], and the sources: what sample ids begin with."""
     most, per_frame = processor.config.limits.num_frames, processor.config.tokens_per_frame
-    rows: list[tuple[int, int, int, int]] = []
+    rows: list[tuple[int, int, int, int, int]] = []
+    sources: dict[str, int] = {}
     for number in range(len(samples)):
         sample = samples[number]
+        source = sources.setdefault(sample.sample_id.partition("/")[0], len(sources))
         shown = per_frame * (1 if sample.is_image else most)
         heard = sum(len(cue.text) for cue in sample.cues) / CHARACTERS_PER_TOKEN
         count = len(sample.turns)
@@ -137,10 +176,10 @@ def _cut(samples: Samples, processor: Processor, turns_per_row: int) -> NDArray[
         for first in range(0, count, step):
             last = min(first + step, count)
             said = sum(len(turn.question) + len(turn.answer) for turn in sample.turns[first:last])
-            rows.append((number, first, last, int(shown + heard + said / CHARACTERS_PER_TOKEN)))
+            rows.append((number, first, last, int(shown + heard + said / CHARACTERS_PER_TOKEN), source))
     if not rows:
         raise DataError("there are no samples to learn from: run `mgv prepare` (params: prepare.sources)")
-    return np.array(rows, dtype=np.int64)
+    return np.array(rows, dtype=np.int64), list(sources)
 
 
 def num_micro_batches(batch_size: int, micro_size: int, num_processes: int) -> int:

@@ -3,7 +3,7 @@
 read    each source's rows as samples (sources.py)
 join    what the media are: content id, start and end, subtitles, from the library where it has them (media.py)
 split   by content: a video is in one split, whatever its name and however many sources speak of it
-write   the samples of all sources, in order, and data/prepare/report.json
+write   the samples of all sources, in order, weights.json where sources have a weight, and data/prepare/report.json
 
 The same annotations, media and params give the same bytes.
 """
@@ -25,9 +25,9 @@ from mgv.config import SourceParams
 from mgv.data.media import MediaReader
 from mgv.data.report import SPLITS, STAGES, PrepareReport, SourceReport, Tally, report_json
 from mgv.data.rows import BadRow, SampleRow
-from mgv.data.samples import RowError, sample_to_json
+from mgv.data.samples import RowError, sample_to_json, write_weights
 from mgv.data.sources import MediaFolder, source_named
-from mgv.errors import DataError, MediaError
+from mgv.errors import ConfigError, DataError, MediaError
 from mgv.records import Cue, Sample
 from mgv.workspace import Workspace, replacing, write_json
 
@@ -66,6 +66,8 @@ class Preparation:
         for source in self._sources.values():
             if source.name != "scenes":
                 source_named(source.name)
+        for stage in STAGES:
+            _check_weights(stage, self._of_stage(stage))
         self._media = MediaReader(workspace)
         self._declared: dict[str, tuple[str, str]] = {}
         self._reports: dict[str, SourceReport] = {}
@@ -80,7 +82,7 @@ class Preparation:
         source = self._sources[label]
         with _Parts(self.parts_dir / label) as out:
             if source.name == "scenes":
-                num_rows, bad_rows = self._make_scenes(source, out, partial(progress, label))
+                num_rows, bad_rows = self._make_scenes(source, label, out, partial(progress, label))
             else:
                 num_rows, bad_rows = self._read(source, label, out, partial(progress, label))
         report = SourceReport(label=label, num_rows=num_rows, bad_rows=tuple(bad_rows), tallies=out.tallies)
@@ -94,6 +96,7 @@ class Preparation:
             for split in SPLITS:
                 parts = [self.parts_dir / label / _part_name(stage, split) for label in self._sources]
                 _concatenate([part for part in parts if part.exists()], folder / stage / f"{split}.jsonl")
+            write_weights(folder / stage, self._weights(stage))
         self._scenes_dir.mkdir(parents=True, exist_ok=True)  # an output of the DVC stage, even if empty
         report = PrepareReport(sources=tuple(self._reports[label] for label in self._sources))
         write_json(folder / "report.json", report_json(report))
@@ -129,7 +132,7 @@ class Preparation:
         return num_rows, bad_rows
 
     def _make_scenes(
-        self, source: SourceParams, out: _Parts, progress: Callable[[int, int], None]
+        self, source: SourceParams, label: str, out: _Parts, progress: Callable[[int, int], None]
     ) -> tuple[int, list[BadRow]]:
         """Make the starter data set and write its samples; how many it has, and no bad rows."""
         from mgv.data.scenes import make_scenes
@@ -139,7 +142,8 @@ class Preparation:
         )
         for stage, split, sample in scenes:
             if source.stage in (None, stage) and out.num_samples != source.limit:
-                sample = replace(sample, media=self._shown(sample.media))
+                own_id = f"{label}/{sample.sample_id.partition('/')[2]}"
+                sample = replace(sample, sample_id=own_id, media=self._shown(sample.media))
                 self._declare(sample, split)
                 out.write(stage, split, sample)
         return out.num_samples, []
@@ -216,6 +220,23 @@ class Preparation:
         root = self._workspace.root
         return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
+    def _of_stage(self, stage: str) -> dict[str, SourceParams]:
+        """The sources that a stage trains on, by label."""
+        return {
+            label: source
+            for label, source in self._sources.items()
+            if stage
+            == (source.stage or (stage if source.name == "scenes" else source_named(source.name).stage))
+        }
+
+    def _weights(self, stage: str) -> dict[str, float]:
+        """The weights of a stage's sources. Raises DataError for one that gave nothing to train on."""
+        weights = {label: source.weight for label, source in self._of_stage(stage).items() if source.weight}
+        for label in weights:
+            if (stage, "train") not in self._reports[label].tallies:
+                raise DataError(f"{label}: has a weight in {stage}, but no sample to train on; take it out")
+        return weights
+
     @property
     def _scenes_dir(self) -> Path:
         return self._workspace.root / "data" / "scenes"
@@ -280,6 +301,16 @@ class _Parts:
     def __exit__(self, *_: object) -> None:
         for file in self._files.values():
             file.close()
+
+
+def _check_weights(stage: str, sources: dict[str, SourceParams]) -> None:
+    """Raises ConfigError when some of a stage's sources have a weight and others none."""
+    without = [label for label, source in sources.items() if source.weight is None]
+    if without and len(without) < len(sources):
+        raise ConfigError(
+            f"prepare.sources: {', '.join(without)} of {stage} without a weight beside others that have one; "
+            "give all of a stage's sources a weight, or none"
+        )
 
 
 def _part_name(stage: str, split: str) -> str:

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from mgv.errors import DataError
 from mgv.records import Cue, Sample, Turn
-from mgv.workspace import replacing
+from mgv.workspace import replacing, write_json
 
 MAX_ROW_BYTES = 16 * 2**20
 """Nobody writes a longer line; a file that does is damaged."""
+WEIGHTS = "weights.json"
+"""Beside a stage's samples."""
 _SAMPLE_KEYS = (
     "sample_id", "media", "media_id", "start_s", "end_s", "cues", "turns", "is_dialogue", "is_image",
 )  # fmt: skip
@@ -119,6 +121,26 @@ def write_samples(path: Path, samples: Iterable[Sample]) -> int:
             out.write(sample_to_json(sample) + "\n")
             count += 1
     return count
+
+
+def write_weights(folder: Path, weights: Mapping[str, float]) -> None:
+    """Write what part of a stage's training each source is, by the label that its sample ids begin with; none: by
+    their sizes, and there is no file."""
+    if weights:
+        write_json(folder / WEIGHTS, dict(weights))
+    else:
+        (folder / WEIGHTS).unlink(missing_ok=True)
+
+
+def read_weights(folder: Path) -> dict[str, float]:
+    """What write_weights wrote."""
+    try:
+        weights: dict[str, float] = json.loads((folder / WEIGHTS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder / WEIGHTS}: cannot be read ({error}); run `mgv prepare`") from error
+    return weights
 
 
 class SampleFile:

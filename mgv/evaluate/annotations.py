@@ -6,11 +6,13 @@ A name in an annotation file is looked up among the files that are there; it is 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from itertools import takewhile
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from mgv.data.images import IMAGE_SUFFIXES
@@ -114,7 +116,7 @@ def line_rows(path: Path) -> Iterator[Row]:
 
 
 def _line_rows(path: Path, text: str) -> Iterator[Row]:
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):  # a JSON text may hold other line breaks
         if line.strip():
             try:
                 value = json.loads(line)
@@ -124,10 +126,11 @@ def _line_rows(path: Path, text: str) -> Iterator[Row]:
 
 
 def table_rows(path: Path) -> Iterator[Row]:
-    """The rows of a CSV file, or of one with tabs, whose first line names the columns."""
-    lines = _text(path).splitlines()
-    delimiter = "\t" if lines and "\t" in lines[0] else ","
-    for number, values in enumerate(csv.DictReader(lines, delimiter=delimiter), start=2):
+    """The rows of a CSV file, with commas, tabs or semicolons, whose first line names the columns."""
+    text = _text(path)
+    delimiter = max(",\t;", key=text.partition("\n")[0].count)
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    for number, values in enumerate(rows, start=2):
         yield Row({name: value for name, value in values.items() if name}, f"{path}: line {number}")
 
 
@@ -155,28 +158,53 @@ class Shelf:
 
     def __init__(self, folder: Path, suffixes: Iterable[str]) -> None:
         self.folder = folder
-        self._by_name: dict[str, Path] = {}
+        self._by_name: dict[str, list[Path]] = {}
         if not folder.is_dir():
             raise MgvError(f"{folder}: no such folder")
         wanted = frozenset(suffixes)
         found = sorted(folder.rglob("*"))
         for path in found:
             if path.suffix.lower() in wanted and path.is_file() and not path.name.startswith("."):
-                self._put(path)
+                for name in _names(path):
+                    self._by_name.setdefault(name, []).append(path)
+        frames: dict[str, list[Path]] = {}  # a video kept as its frames, as TVQA's
         for path in {each.parent for each in found if each.suffix.lower() in IMAGE_SUFFIXES} - {folder}:
-            self._by_name.setdefault(path.name, path)  # a video kept as its frames, as TVQA's
-
-    def _put(self, path: Path) -> None:
-        self._by_name.setdefault(path.name, path)
-        self._by_name.setdefault(path.stem, path)
-        base, dot, language = path.stem.rpartition(".")
-        if dot and re.fullmatch(r"[a-z]{2,3}(-\w+)?", language):
-            self._by_name.setdefault(base, path)
+            frames.setdefault(path.name, []).append(path)
+        self._by_name = frames | self._by_name
 
     def find(self, name: str) -> Path | None:
-        """The file of this name; a path given for it counts by its last part."""
-        last = PurePosixPath(name.replace("\\", "/")).name
-        return self._by_name.get(last) or self._by_name.get(PurePosixPath(last).stem)
+        """The file of this name. Of several in different folders, the one whose path is likest to the name's.
+
+        Raises MgvError when the name does not say which of them is meant.
+        """
+        given = PurePosixPath(name.replace("\\", "/"))
+        files = self._by_name.get(given.name) or self._by_name.get(given.stem) or []
+        if len(files) < 2:
+            return files[0] if files else None
+        shared = {path.parent: _shared_end(path.parent, given.parent) for path in files}
+        nearest = [folder for folder, count in shared.items() if count == max(shared.values())]
+        if len(nearest) > 1:
+            raise MgvError(
+                f"{self.folder}: {name} may be the one in {' or '.join(sorted(map(str, nearest))[:2])}; "
+                "move away what is not meant"
+            )
+        return min(
+            (path for path in files if path.parent == nearest[0]),
+            key=lambda path: (len(path.name), path.name),
+        )
+
+
+def _names(path: Path) -> set[str]:
+    """What a file may be called: its name, without suffix, without language."""
+    base, dot, language = path.stem.rpartition(".")
+    plain = base if dot and re.fullmatch(r"[a-z]{2,3}(-\w+)?", language) else path.stem
+    return {path.name, path.stem, plain}
+
+
+def _shared_end(one: PurePath, other: PurePath) -> int:
+    """How many last parts two paths share."""
+    pairs = zip(reversed(one.parts), reversed(other.parts), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def video_shelf(folder: Path) -> Shelf:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Goes up whenever this code gives other answers with the same model and questions."""
 FOLDER_RATE = 3.0
 """Frames a second of a video kept as its frames: TVQA's."""

@@ -282,8 +282,8 @@ def parse_verdict(text: str, protocol: str) -> tuple[bool | None, int]:
     """(correct, score) of a reply: one JSON object with exactly the keys asked for. Raises BadVerdict."""
     fenced = _FENCE.fullmatch(text.strip())
     try:
-        value = json.loads(fenced[1] if fenced else text)
-    except ValueError as error:
+        value = json.loads(fenced[1] if fenced else text, object_pairs_hook=_once_each)
+    except (ValueError, RecursionError) as error:
         raise BadVerdict("it is not one JSON object") from error
     keys = {"correct", "score"} if protocol == "match" else {"score"}
     if not isinstance(value, dict) or set(value) != keys:
@@ -296,6 +296,13 @@ def parse_verdict(text: str, protocol: str) -> tuple[bool | None, int]:
     if value["correct"] not in ("yes", "no"):
         raise BadVerdict(f"correct is {str(value['correct'])[:20]!r}, not yes or no")
     return value["correct"] == "yes", score
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object's content. Raises ValueError where it says a thing twice."""
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a key is there twice")
+    return dict(pairs)
 
 
 class ModelJudge:
@@ -320,11 +327,16 @@ class ModelJudge:
         }
 
     def judge(self, task: Task) -> Verdict:
-        """The verdict; `error` says why the last reply was none. Raises MgvError when no reply can be had."""
+        """The verdict; `error` says why the last reply was none. Raises MgvError when no reply at all can be had."""
         messages = messages_of(task)
         verdict = Verdict(item_id=task.item_id, protocol=task.protocol)
         for number in range(1, self._params.tries + 1):
-            reply = self._ask(messages, self._params.max_new_tokens)
+            try:
+                reply = self._ask(messages, self._params.max_new_tokens)
+            except MgvError as error:
+                if number == 1:
+                    raise
+                return replace(verdict, error=str(error)[:500])  # with what the replies before it have cost
             read = verdict.input_tokens + (reply.input_tokens or 0)
             wrote = verdict.output_tokens + (reply.output_tokens or 0)
             verdict = replace(

@@ -82,8 +82,23 @@ def best_iou(ranked: Sequence[Span], gold: Sequence[Span]) -> float:
 
 
 def moment_average_precision(ranked: Sequence[Span], gold: Sequence[Span], threshold: float) -> float:
-    """Average precision of spans at an IoU, each gold one counted once."""
-    return average_precision(matched(ranked, gold, threshold), len(gold))
+    """QVHighlights' average precision of the first 10 spans at an IoU (moment_detr, standalone_eval/utils.py).
+
+    Each gold span is counted once, and the precision where it is found is the best from there on (interpolated, as
+    VOC's). Its mean over MAP_THRESHOLDS is what papers report as the mAP of a query.
+    """
+    hits = np.asarray(matched(ranked[:10], gold, threshold), np.float64)
+    if not hits.size:
+        return 0.0
+    precision = np.cumsum(hits) / np.arange(1, hits.size + 1)
+    best = np.maximum.accumulate(precision[::-1])[::-1]
+    return float((best * hits).sum() / len(gold))
+
+
+MAP_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
+"""0.5 to 0.95."""
+GOLDFISH_FRAME_RATE = 3.0
+"""Goldfish looks at 3 frames a second."""
 
 
 def clip_recall(ranked: Sequence[Span], gold: Span, k: int, clip_s: float) -> float:
@@ -94,13 +109,23 @@ def clip_recall(ranked: Sequence[Span], gold: Span, k: int, clip_s: float) -> fl
     """
     clips: list[tuple[str, int]] = []
     for span in ranked:
-        assert span.end_s is not None, "a search gives moments with an end"
-        clip = (span.video, int((span.start_s + span.end_s) / 2 // clip_s))
+        clip = (span.video, int((span.start_s + _end_s(span)) / 2 // clip_s))
         if clip not in clips:
             clips.append(clip)
-    assert gold.end_s is not None, "the protocol is about moments"
-    first, last = int(gold.start_s // clip_s), int(gold.end_s // clip_s)
-    return float(any(video == gold.video and first <= place <= last for video, place in clips[:k]))
+    meant = _gold_clips(gold.start_s, _end_s(gold), round(clip_s * GOLDFISH_FRAME_RATE))
+    return float(any(video == gold.video and place in meant for video, place in clips[:k]))
+
+
+def _gold_clips(start_s: float, end_s: float, num_frames: int) -> set[int]:
+    """The clips of num_frames with a frame of the gold span, in get_ground_truth_clip's own counting.
+
+    It gives the first frame of each clip but the first to the clip before it, so that a span which ends as a clip
+    begins does not reach into it. A span between two frames lies in no clip.
+    """
+    frames = range(
+        math.ceil(start_s * GOLDFISH_FRAME_RATE - 1e-6), math.floor(end_s * GOLDFISH_FRAME_RATE + 1e-6) + 1
+    )
+    return {max(0, (frame - 1) // num_frames) for frame in frames}
 
 
 DIDEMO_CHUNK_S = 5.0
@@ -165,9 +190,9 @@ def didemo_scores(ranking: Sequence[Chunks], annotated: Sequence[Chunks]) -> tup
 
 
 def citation_precision(cited: Sequence[Span], gold: Sequence[Span]) -> float:
-    """The share of cited spans that meet a gold one (CITED). Citing nothing is 0."""
+    """The share of cited spans, of which there is one at least, that meet a gold one (CITED)."""
     met = [any(overlap(span, each) >= CITED for each in gold) for span in cited]
-    return sum(met) / len(met) if met else 0.0
+    return sum(met) / len(met)
 
 
 def citation_recall(cited: Sequence[Span], gold: Sequence[Span]) -> float:
@@ -207,21 +232,26 @@ _LED = re.compile(
     r"^\W*(?i:(?:the\s+)?(?:correct\s+|right\s+|best\s+)?(?:answer|option|choice)(?:\s+is)?\s*:?\s*)?\W*([A-Z])\b"
 )
 _ONLY = re.compile(r"^\W*([A-Za-z])\W*$")
+_ANOTHER = re.compile(r"\W*(?:or|and|&|/)\W*[A-Z]\b")
+_LATER = re.compile(r"(?i:\b(?:answer|option|choice)(?:\s+is)?\s*:?)\s*\W*([A-Z])\b(?!')|\(([A-Z])\)")
 
 
 def chosen(text: str, choices: Sequence[str]) -> int | None:
     """Which of the choices a text takes, by its letter (`B`, `(B) a dog`, `The answer is B.`) or by its words.
 
-    By words: the text is one choice, or names exactly one of them. None when it takes none, or several.
+    By words: the text is one choice, or names exactly one of them. By a letter further on (`I think the answer is
+    B`): when it is the only one. None when it takes none, or several.
     """
-    letter = _ONLY.match(text) or _LED.match(text)
     said = normalise(text)
-    whole = [place for place, choice in enumerate(choices) if normalise(choice) == said and said]
-    if len(whole) == 1:
-        return whole[0]
-    if letter and (letter[1].upper() not in ("A", "I") or not _is_word(letter, text)):
-        place = LETTERS.index(letter[1].upper())
-        return place if place < len(choices) else None
+    for alike in (_bare, normalise):
+        whole = [place for place, choice in enumerate(choices) if alike(choice) == alike(text) and said]
+        if len(whole) == 1:
+            return whole[0]
+    letter = _ONLY.match(text) or _LED.match(text)
+    if letter and _ANOTHER.match(text, letter.end(1)):
+        return None
+    if letter and not _is_word(letter, text):
+        return _place(letter[1], choices)
     padded = f" {said} "
     named = [
         place
@@ -235,13 +265,26 @@ def chosen(text: str, choices: Sequence[str]) -> int | None:
             other != place and normalise(choices[place]) in normalise(choices[other]) for other in named
         )
     ]
-    return inside[0] if len(inside) == 1 else None
+    if len(inside) == 1:
+        return inside[0]
+    later = {match[1] or match[2] for match in _LATER.finditer(text) if not _is_word(match, text)}
+    return _place(later.pop(), choices) if len(later) == 1 else None
+
+
+def _bare(text: str) -> str:
+    return text.strip().casefold()
+
+
+def _place(letter: str, choices: Sequence[str]) -> int | None:
+    place = LETTERS.index(letter.upper())
+    return place if place < len(choices) else None
 
 
 def _is_word(letter: re.Match[str], text: str) -> bool:
     """Whether a lone A or I is the article or the pronoun ("A dog runs") and not a letter ("A", "A. dog")."""
-    rest = text[letter.end(1) :]
-    return bool(re.match(r"\s+\w", rest))
+    group = letter.lastindex or 0
+    rest = text[letter.end(group) :]
+    return letter[group].upper() in ("A", "I") and bool(re.match(r"\s+\w", rest))
 
 
 def yes_or_no(text: str) -> bool | None:

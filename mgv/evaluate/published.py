@@ -174,12 +174,20 @@ QUERIES: Mapping[str, tuple[Published, ...]] = {
     "qvhighlights": (
         Published(
             system="CLIP, shots, watershed",
-            metrics={"moment_recall_at_1_iou_0_5": 0.4833, "moment_recall_at_1_iou_0_7": 0.3096},
+            metrics={
+                "moment_recall_at_1_iou_0_5": 0.4833,
+                "moment_recall_at_1_iou_0_7": 0.3096,
+                "moment_map": 0.2796,
+            },
             note="zero-shot, filtered val split (Diwan et al. 2023)",
         ),
         Published(
             system="Moment-DETR",
-            metrics={"moment_recall_at_1_iou_0_5": 0.529, "moment_recall_at_1_iou_0_7": 0.330},
+            metrics={
+                "moment_recall_at_1_iou_0_5": 0.529,
+                "moment_recall_at_1_iou_0_7": 0.330,
+                "moment_map": 0.307,
+            },
             note="test split; trained on QVHighlights",
         ),
     ),
@@ -196,23 +204,36 @@ def differences(facts: Mapping[str, Any], of: str) -> list[str]:
         )
     if missing:
         said.append(f"{len(missing)} videos of the set are missing here")
-    if of in ("questions", "library_questions"):
-        judge = facts["judge"]
-        named = f"{judge['judge']} {judge.get('model', '')}".strip()
-        said.append(
-            f"open answers are judged here by {named}, version {judge['version']}; there by a chat model"
-        )
-        said.append("decoding here is greedy, each choice scored by its letter or words")
-        if of == "library_questions":
-            said.append(
-                "here a library searches and answers from what it finds; there a model is shown the clip"
-            )
-        elif not facts["model"]["use_subtitles"]:
-            said.append("subtitles are not shown here")
-    elif facts[of]["format"] == "didemo":
-        said.append("here moments of any length stand for DiDeMo's 21 segments; there all 21 are ranked")
-    else:
-        said.append(
-            "here videos are found by their moments, with subtitles; there by one embedding a video, frames only"
-        )
+    if of == "queries":
+        return [*said, _searching(facts[of]["format"])]
+    said.append(_judging(facts, facts[of]["format"]))
+    if of == "library_questions":
+        said.append("here a library searches and answers from what it finds; there a model is shown the clip")
+        return said
+    model = facts["model"]
+    said.append(
+        f"decoding here is greedy, at most {model['max_new_tokens']} tokens, repetition penalty "
+        f"{model['repetition_penalty']:g}"
+    )
+    if not model["use_subtitles"]:
+        said.append("subtitles are not shown here")
     return said
+
+
+def _judging(facts: Mapping[str, Any], format: str) -> str:
+    """Open answers are judged; where the set has choices, the choice is read from the answer."""
+    if all(set(other.metrics) == {"accuracy"} for other in QUESTIONS.get(format, ())):
+        return "a choice is read here from the answer's letter or words; each project reads it in its own way"
+    judge = facts["judge"]
+    named = f"{judge['judge']} {judge.get('model', '')}".strip()
+    return f"open answers are judged here by {named}, version {judge['version']}; there by a chat model"
+
+
+def _searching(format: str) -> str:
+    if format == "didemo":
+        return "here moments of any length stand for DiDeMo's 21 segments; there all 21 are ranked"
+    if any("recall_at_1" in other.metrics for other in QUERIES.get(format, ())):
+        return "here videos are found by their moments, with subtitles; there by one embedding a video, frames only"
+    return (
+        "here a moment is what a search joins from its hits, made for no data set; there spans are proposed"
+    )

@@ -160,8 +160,8 @@ def _captions(row: Row) -> list[tuple[str, tuple[float, float]]]:
     if len(sentences) != len(timestamps):
         raise MgvError(f"{row.where}: {len(sentences)} sentences but {len(timestamps)} timestamps")
     return [
-        (text, (float(start_s), float(end_s)))
-        for text, (start_s, end_s) in zip(sentences, timestamps, strict=True)
+        (text, (min(float(one), float(other)), max(float(one), float(other))))  # some are the wrong way round
+        for text, (one, other) in zip(sentences, timestamps, strict=True)
     ]
 
 

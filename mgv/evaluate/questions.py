@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -33,6 +33,36 @@ from mgv.records import Cue, Sample
 
 ASPECTS = ("correctness", "detail", "context", "temporal", "consistency")
 """Video-ChatGPT's five, each scored 0 to 5 by a judge."""
+KINDS = {
+    "tgif": dict(enumerate(("object", "number", "colour", "place"))),
+    "activitynet": dict(
+        enumerate(("motion", "space", "time", "yes or no", "colour", "object", "place", "number", "other"))
+    ),
+}
+"""What the numbers of a data set's `type` stand for (TGIF-QA's and ActivityNet-QA's dataset/README.md)."""
+MVBENCH_FOLDERS = {
+    "action_sequence": "star/Charades_v1_480",
+    "action_prediction": "star/Charades_v1_480",
+    "object_interaction": "star/Charades_v1_480",
+    "action_antonym": "ssv2_video",
+    "fine_grained_action": "Moments_in_Time_Raw/videos",
+    "unexpected_action": "FunQA_test/test",
+    "object_existence": "clevrer/video_validation",
+    "moving_direction": "clevrer/video_validation",
+    "moving_count": "clevrer/video_validation",
+    "moving_attribute": "clevrer/video_validation",
+    "counterfactual_inference": "clevrer/video_validation",
+    "object_shuffle": "perception/videos",
+    "action_count": "perception/videos",
+    "state_change": "perception/videos",
+    "character_order": "perception/videos",
+    "action_localization": "sta/sta_video",
+    "scene_transition": "scene_qa/video",
+    "fine_grained_pose": "nturgbd",
+    "egocentric_navigation": "vlnqa",
+    "episodic_reasoning": "tvqa/frames_fps3_hq",
+}
+"""MVBench: the folder of a task's videos; CLEVRER's and Perception Test's have the same names (video_10009.mp4)."""
 _LETTERED = re.compile(r"^\(?[A-Z][.):]\s*")
 
 
@@ -105,6 +135,7 @@ def read_questions(
     items: list[Item] = []
     missing: dict[str, int] = {}
     for entry in entries:
+        _check_answer(path, entry.item)
         found = [find(name) for name in entry.item.videos]
         absent = [name for name, place in zip(entry.item.videos, found, strict=True) if place is None]
         for name in absent:
@@ -123,6 +154,14 @@ def read_questions(
         raise MgvError(f"{path}: {reason}")
     check_unique((item.item_id for item in items), path)
     return Questions(items=tuple(items), missing=missing, digest=items_digest(items))
+
+
+def _check_answer(path: Path, item: Item) -> None:
+    """Raises MgvError for a question that nobody can answer rightly."""
+    if item.choices and item.answer is not None and item.answer not in item.choices:
+        raise MgvError(
+            f"{path}: {item.item_id}: the answer {item.answer[:60]!r} is none of its {len(item.choices)} choices"
+        )
 
 
 def items_digest(items: Sequence[Item]) -> str:
@@ -240,7 +279,8 @@ def _open(name: str, *video: str) -> Callable[[Path], Iterator[_Entry]]:
         names = _msvd_names(path)
         for place, row in enumerate(_with_answers(path)):
             given = row.raw(*video)
-            key = row.text("question_id") if row.has("question_id") else str(row.values.get("id", place))
+            given_key = next((id for id in ("question_id", "id", "vid_id") if row.has(id)), None)
+            key = row.text(given_key) if given_key else str(place)
             if isinstance(given, int):  # MSVD-QA and MSRVTT-QA number their videos
                 given = names.get(f"vid{given}", f"vid{given}") if name == "msvd" else f"video{given}"
             yield _Entry(
@@ -249,11 +289,17 @@ def _open(name: str, *video: str) -> Callable[[Path], Iterator[_Entry]]:
                     videos=(_activitynet_name(str(given)) if name == "activitynet" else str(given),),
                     question=row.text("question"),
                     answer=row.text("answer"),
-                    kind=row.text("type") if row.has("type") else "",
+                    kind=_kind(row, KINDS.get(name, {})),
                 )
             )
 
     return read
+
+
+def _kind(row: Row, words: Mapping[int, str]) -> str:
+    if not row.has("type"):
+        return ""
+    return words.get(row.index("type"), "other") if words else row.text("type")
 
 
 def _with_answers(path: Path) -> Iterator[Row]:
@@ -333,8 +379,8 @@ def _levels(path: Path, value: object) -> Iterator[tuple[str, object]]:
 def _tvqa_item(row: Row, name: str, videos: tuple[str, ...]) -> Item:
     choices = tuple(row.text(f"a{i}") for i in range(5))
     moments: tuple[Span, ...] = ()
-    if row.has("ts") and "nan" not in str(row.raw("ts")):
-        start_s, end_s = row.span("ts")
+    if row.has("ts"):
+        start_s, end_s = row.span("ts")  # NaN-NaN where it is not known
         moments = (Span(video=row.text("vid_name"), start_s=start_s, end_s=end_s),) if end_s > start_s else ()
     return Item(
         item_id=f"{name}/{row.text('qid')}",
@@ -383,7 +429,7 @@ def _mvbench(path: Path) -> Iterator[_Entry]:
             yield _Entry(
                 item=Item(
                     item_id=f"mvbench/{file.stem}/{place}",
-                    videos=(row.text("video"),),
+                    videos=(f"{MVBENCH_FOLDERS.get(file.stem, '')}/{row.text('video')}".lstrip("/"),),
                     question=row.text("question"),
                     choices=row.texts("candidates"),
                     answer=row.text("answer"),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
+import html
 import logging
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import SequenceMatcher
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ HEADLINES = {
     "retrieval": (
         "recall_at_1", "recall_at_5", "recall_at_10", "mrr", "ndcg_at_10", "map", "moment_recall_at_1_iou_0_3",
         "moment_recall_at_1_iou_0_5", "moment_recall_at_1_iou_0_7", "moment_recall_at_5_iou_0_5", "iou",
-        "moment_map_iou_0_5", "didemo_rank_at_1", "didemo_rank_at_5", "didemo_iou", "clip_recall_at_1",
+        "moment_map", "moment_map_iou_0_5", "didemo_rank_at_1", "didemo_rank_at_5", "didemo_iou", "clip_recall_at_1",
         "clip_recall_at_3", "nothing_found",
     ),
     "transcripts": ("word_error_rate",),
@@ -62,7 +63,7 @@ Look = Callable[[Span], bytes | None]
 _CSS = """
 :root { --ink: #1c2430; --soft: #5b6675; --line: #dfe4ea; --fill: #2f6fb3; --pale: #e9f0f8; --bad: #a83232; }
 body { margin: 0 auto; max-width: 62rem; padding: 2rem 1.2rem 4rem; color: var(--ink); background: #fff;
-  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
+  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; overflow-wrap: break-word; }
 h1 { font-size: 1.7rem; margin: 0 0 .2rem; } h2 { font-size: 1.2rem; margin: 2.4rem 0 .6rem; }
 p { margin: .4rem 0; } .soft { color: var(--soft); } .bad { color: var(--bad); }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
@@ -81,6 +82,15 @@ figcaption { padding-left: 24px; color: var(--soft); } code { font-size: .85em; 
 .wide { overflow-x: auto; }
 @media (max-width: 44rem) { .bar { display: none; } body { padding: 1rem .8rem 3rem; } }
 """
+
+
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Control characters, and those that turn the direction of the text around them."""
+
+
+def escape(text: str) -> str:
+    """A text of the run as HTML that shows it and nothing else."""
+    return html.escape(_UNSEEN.sub("\N{REPLACEMENT CHARACTER}", text))
 
 
 def render(run: Run, look: Look = lambda place: None) -> str:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from mgv.evaluate.annotations import plain_name, say_missing
 from mgv.evaluate.answering import OnPlan, OnStep
 from mgv.evaluate.metrics import (
+    MAP_THRESHOLDS,
     average_precision,
     best_iou,
     clip_recall,
@@ -181,6 +182,8 @@ def _moment_scores(query: Query, ranked: Sequence[Span]) -> Scores:
     }
     scores |= {
         "iou": best_iou(ranked, gold),
+        "moment_map": sum(moment_average_precision(ranked, gold, each) for each in MAP_THRESHOLDS)
+        / len(MAP_THRESHOLDS),
         "moment_map_iou_0_5": moment_average_precision(ranked, gold, HIT),
         "moment_ndcg_at_10": ndcg_at(matched(ranked, gold, HIT), len(gold), 10),
     }

@@ -82,7 +82,7 @@ def score_item(
     if item.answer is None:
         scores["abstained"] = scores["accuracy"] = float(given.answer is None and not given.error)
     elif item.choices:
-        right = given.choice is not None and normalise(item.choices[given.choice]) == normalise(item.answer)
+        right = given.choice is not None and item.choices[given.choice] == item.answer
         scores["accuracy"] = float(right)
     else:
         scores = {"exact_match": exact_match(answer, item.answer), "token_f1": token_f1(answer, item.answer)}
@@ -100,10 +100,11 @@ def score_item(
             scores["yes_no_accuracy"] = float(yes_or_no(answer) is yes_or_no(item.answer))
     gold, cited = _plain(item.moments), _plain(given.citations)
     if gold and cited:
-        scores |= {
-            "citation_precision": citation_precision(cited, gold),
-            "citation_recall": citation_recall(cited, gold),
-        }
+        scores["citation_precision"] = citation_precision(cited, gold)
+    if gold and (
+        cited or task == "ask"
+    ):  # a library that cites nothing has found none of it; a model never cites
+        scores["citation_recall"] = citation_recall(cited, gold)
     return Scored(
         task=task,
         key=item.item_id,

@@ -35,19 +35,22 @@ class Taken:
 
 
 def inbox_folder(workspace: Workspace) -> Path:
-    """Where new videos are put (`retrain.inbox`)."""
-    return workspace.root / workspace.params.retrain.inbox
+    """Where new videos are put (`retrain.inbox`); made when it is not there. Raises WorkspaceError where that fails."""
+    inbox = workspace.root / workspace.params.retrain.inbox
+    try:
+        inbox.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WorkspaceError(f"retrain.inbox: {inbox} cannot be made a folder: {error.strerror}") from error
+    return inbox
 
 
 def take_in(workspace: Workspace, inbox: Path, settle_s: float) -> Taken:
     """Take in the videos of an inbox that have settled, with their subtitles, and clear them away.
 
-    Raises BusyError when another process is writing to the workspace.
+    Raises WorkspaceError without such a folder, BusyError when another process is writing to the workspace.
     """
-    try:
-        inbox.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WorkspaceError(f"retrain.inbox: {inbox} cannot be made a folder: {error.strerror}") from error
+    if not inbox.is_dir():
+        raise WorkspaceError(f"{inbox}: no such folder; new videos are put there")
     ready, waiting = _settled(list(_videos(inbox)), settle_s)
     results = ingest(workspace, ready, keep_sources=False) if ready else []
     for video, result in zip(ready, results, strict=True):

@@ -48,18 +48,18 @@ def live(workspace: Workspace) -> Live:
 def live_at(workspace: Workspace, as_of: str) -> Live:
     """What answered, or would have answered, at another point.
 
-    as_of: `newest` (the newest library), a library's tag, a model version (with the library that it was last live
-    with), a date or time (what was live then; a date means its end; UTC unless it says otherwise), or a git commit,
-    branch or tag. Raises UsageError when it is none of these, WorkspaceError when what it names is not kept.
+    as_of: `newest` (the newest library with the live model), a library's tag or a model version (each with what it was
+    last live with), a date or time (what was live then; a date means its end; UTC unless it says otherwise), or a git
+    commit, branch or tag. Raises UsageError when it is none of these, WorkspaceError when what it names is not kept.
     """
+    last_live = next((e for e in reversed(history(workspace)) if as_of in (e.library_tag, e.version)), None)
+    if last_live is not None:
+        return _live_with(workspace, last_live)
     if as_of == NEWEST or is_tag(as_of):
         current = champion(workspace)
         version = current.version if current else None
         return _live(workspace, find_library(workspace, as_of), version)
     if VERSION.fullmatch(as_of) and as_of in version_names(workspace):
-        for entry in reversed(history(workspace)):
-            if entry.version == as_of:
-                return _live_with(workspace, entry)
         tag = find_published(workspace, as_of).library_tag
         return _live(workspace, find_library(workspace, tag), as_of)
     if (moment := _moment(as_of)) is not None:

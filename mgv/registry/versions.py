@@ -23,7 +23,7 @@ FORMAT = 1
 LOCK_TIMEOUT_S = 120.0
 """How long one waits for another's publishing or promotion."""
 VERSION = re.compile(r"v([1-9][0-9]*)")
-RESTORE = "bring the version back by `dvc checkout models/published/{0}.dvc`, or `mgv rollback`"
+RESTORE = "bring the version back by `dvc checkout --force models/published/{0}.dvc`, or `mgv rollback`"
 
 
 def version_names(workspace: Workspace) -> list[str]:

@@ -22,7 +22,7 @@ import torch
 from mgv.config import ModelParams, StageParams
 from mgv.data.features import Eye, FeatureCache, fingerprint
 from mgv.data.lessons import Lessons
-from mgv.data.samples import SampleFile
+from mgv.data.samples import SampleFile, read_weights
 from mgv.errors import ConfigError, UsageError, WorkspaceError
 from mgv.library.ingest import content_id
 from mgv.model.adapt import Lora, adapt
@@ -87,8 +87,11 @@ def train_stage(workspace: Workspace, stage: str, progress: Progress | None = No
         accelerator.wait_for_everyone()
         if not accelerator.is_main_process:
             eye.cache = FeatureCache(cache.folder, params.train.cache_max_gb)
+    weights = read_weights(files["train"].path.parent)
     lessons = {
-        split: Lessons(file, processor, chosen.turns_per_video) for split, file in files.items() if len(file)
+        split: Lessons(file, processor, chosen.turns_per_video, weights if split == "train" else None)
+        for split, file in files.items()
+        if len(file)
     }
     about = {
         "stage": stage,
@@ -96,7 +99,7 @@ def train_stage(workspace: Workspace, stage: str, progress: Progress | None = No
         "train": asdict(chosen) | {"seed": params.train.seed, "precision": params.train.precision},
         "data": {split: content_id(file.path) for split, file in files.items()},
         "weights": base,
-    }
+    } | ({"source_weights": weights} if weights else {})
     resume = workspace.root / "models/resume" / stage
     log = Log(resume / "log", workspace.root / "results/tensorboard" / stage, accelerator.is_main_process)
     run = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()

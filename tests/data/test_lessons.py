@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -77,6 +79,30 @@ def test_the_number_of_steps(processors: dict[str, Any]):
     assert lessons.num_steps(2, 2, 1.0) == 2
     assert lessons.num_steps(4, 1, 1.0) == 2  # the two rows beyond the last full one wait for the next epoch
     assert lessons.num_steps(64, 1, 1.0) == 1
+
+
+def test_an_epoch_shows_each_source_by_its_weight_and_over_the_epochs_all_of_its_rows_alike(
+    processors: dict[str, Any],
+):
+    few, many = samples(4), samples(8)
+    mixed = [replace(s, sample_id=f"few/{i}") for i, s in enumerate(few)]
+    mixed += [replace(s, sample_id=f"many/{i}") for i, s in enumerate(many)]
+    lessons = Lessons(mixed, processors["minigpt4_video"], 16, {"few": 3.0, "many": 1.0})
+    shown: Counter[int] = Counter()
+    for epoch in range(8):
+        rows = [row for batch in lessons.micro_batches(7, epoch, 4) for row in batch]
+        assert Counter(row < 4 for row in rows) == {True: 9, False: 3}  # of 12 rows three quarters and one
+        shown.update(rows)
+        if epoch == 3:
+            assert [shown[row] for row in range(4)] == [9] * 4  # 4 epochs of 9 are 9 rounds of 4
+    assert [shown[row] for row in range(4, 12)] == [3] * 8  # 8 epochs of 3 are 3 rounds of 8
+    every = list(islice(lessons.steps(3, 2, 3), 12))
+    assert list(islice(lessons.steps(3, 2, 3, 5), 7)) == every[5:]
+
+
+def test_weights_of_other_sources_than_the_samples_are_refused(processors: dict[str, Any]):
+    with pytest.raises(DataError, match="samples of 0, 1, and weights of cmd: run `mgv prepare`"):
+        Lessons(samples(2), processors["minigpt4_video"], 16, {"cmd": 1.0})
 
 
 def test_nothing_to_learn_is_said(processors: dict[str, Any]):

@@ -16,7 +16,7 @@ import pytest
 from mgv.data import media as data_media
 from mgv.data.prepare import prepare, preparing, split_of
 from mgv.data.report import PrepareReport
-from mgv.data.samples import SampleFile, sample_to_json
+from mgv.data.samples import SampleFile, read_weights, sample_to_json
 from mgv.errors import BusyError, ConfigError, DataError
 from mgv.library.ingest import ingest
 from mgv.library.materialize import materialize
@@ -333,6 +333,36 @@ def test_a_limit_takes_the_first_samples(workspace: Workspace, clips: Path):
     workspace = use(workspace, source, max_bad_share=0.5)
     prepare(workspace)
     assert set(samples(workspace)) == {"samples/2", "samples/3"}
+
+
+def test_the_weights_of_a_stages_sources_lie_beside_its_samples(workspace: Workspace, clips: Path):
+    one, two = ({"media": name} for name in ("short.mp4", "long.mp4"))
+    sources = [
+        {"annotations": annotate(workspace, one, name="one.jsonl"), "split": "train", "weight": 100},
+        {"annotations": annotate(workspace, two, name="two.jsonl"), "split": "train", "weight": 50},
+    ]
+    plain = {"annotations": "one.jsonl", "split": "train", "stage": "pretrain_video"}
+    folder = workspace.root / "data" / "prepare"
+    prepare(use(workspace, *sources, plain))
+    assert read_weights(folder / "instruct") == {"samples": 100, "samples-2": 50}
+    assert read_weights(folder / "pretrain_video") == {}
+    prepare(use(workspace, plain))
+    assert not list(folder.rglob("weights.json"))
+
+
+def test_weights_that_mean_nothing_are_refused(workspace: Workspace, clips: Path):
+    source = {"annotations": annotate(workspace, {"media": "short.mp4"}), "split": "train"}
+    with pytest.raises(
+        ConfigError, match="samples-2 of instruct without a weight beside others that have one"
+    ):
+        prepare(use(workspace, source | {"weight": 2}, source))
+    with pytest.raises(ConfigError, match="its split test is not trained on"):
+        use(workspace, source | {"weight": 2, "split": "test"})
+    with pytest.raises(ConfigError, match="weight"):
+        use(workspace, source | {"weight": 0})
+    empty = {"annotations": annotate(workspace, name="empty.jsonl"), "weight": 1}
+    with pytest.raises(DataError, match="samples-2: has a weight in instruct, but no sample to train on"):
+        prepare(use(workspace, source | {"weight": 2}, empty))
 
 
 def tiny_scenes(

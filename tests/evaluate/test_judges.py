@@ -96,6 +96,7 @@ def test_a_verdict_is_one_json_object(text: str):
         ('{"correct": "yes", "score": 4', "not one JSON object"),
         ('I think {"correct": "yes", "score": 4}', "not one JSON object"),
         ("{'correct': 'yes', 'score': 4}", "not one JSON object"),
+        ('{"correct": "no", "correct": "yes", "score": 4}', "not one JSON object"),
         ('["yes", 4]', "not an object with correct and score"),
         ('{"score": 4}', "not an object with correct and score"),
         ('{"correct": "yes", "score": 6}', "score is '6'"),
@@ -166,6 +167,54 @@ def test_a_judge_that_does_not_answer_in_time_is_counted_and_the_run_goes_on(
     chat.replies = ['{"correct": "no", "score": 0}']
     again = run(endpoint, tmp_path, [replace(TASK, item_id="a")], retry_failed=True)
     assert again["a match"]["correct"] is False
+
+
+def test_replies_that_are_cut_off_or_no_http_are_counted_like_any_other_failure(
+    endpoint: JudgeParams, chat: ChatServer, tmp_path: Path
+):
+    endpoint = replace(endpoint, retries=0)
+    cut, noise = b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{", b"\xff no HTTP\r\n\r\n"
+    chat.replies = [cut, noise, b"", "[" * 100_000, "[" * 100_000, '{"correct": "yes", "score": 5}']
+    rows = run(endpoint, tmp_path, [replace(TASK, item_id=name) for name in "abcde"])
+    assert [bool(row["error"]) for row in rows.values()] == [True, True, True, True, False]
+    assert "no answer after 1 tries: IncompleteRead" in rows["a match"]["error"]
+    assert "not one JSON object" in rows["d match"]["error"]
+
+
+def test_a_busy_endpoint_says_how_long_to_wait(
+    endpoint: JudgeParams, chat: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    waits: list[float] = []
+    monkeypatch.setattr("mgv.endpoint.LONGEST_WAIT_S", 60.0)
+    monkeypatch.setattr("mgv.endpoint.time.sleep", waits.append)
+    good = '{"correct": "yes", "score": 5}'
+    dated = {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}
+    chat.replies = [
+        (429, {}, {"Retry-After": "7"}), good, (429, {}, {"Retry-After": "900"}), good, (503, {}, dated), good,
+    ]  # fmt: skip
+    rows = run(endpoint, tmp_path, [replace(TASK, item_id=name) for name in "abc"])
+    assert [row["correct"] for row in rows.values()] == [True] * 3
+    assert waits == [7, 60, 1]
+
+
+def test_the_key_does_not_follow_a_redirect(
+    endpoint: JudgeParams, chat: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    with chat_server() as elsewhere:
+        chat.replies = [(302, {}, {"Location": elsewhere.url})]
+        rows = run(endpoint, tmp_path, [TASK])
+        assert elsewhere.requests == []
+    assert "302 Found" in rows["1 match"]["error"]
+
+
+def test_what_a_bad_reply_has_cost_is_counted_when_the_endpoint_then_fails(
+    endpoint: JudgeParams, chat: ChatServer, tmp_path: Path
+):
+    chat.replies = ["It is right.", 401]
+    (row,) = run(endpoint, tmp_path, [TASK]).values()
+    assert (row["input_tokens"], row["output_tokens"]) == (100, 10)
+    assert "401" in row["error"]
 
 
 def test_a_judge_that_is_gone_stops_the_run_and_keeps_what_was_judged(

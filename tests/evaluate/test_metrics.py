@@ -75,7 +75,12 @@ def test_moments_by_hand():
     assert best_iou([], gold) == 0
     assert matched(ranked, gold, 0.5) == [False, True, True]
     assert matched([span(0, 10), span(0, 9)], gold, 0.5) == [True, False]  # a gold moment is found once
-    assert moment_average_precision(ranked, gold, 0.5) == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert moment_average_precision(ranked, gold, 0.5) == pytest.approx(
+        (2 / 3 + 2 / 3) / 2
+    )  # 1/2, but 2/3 later
+    late = [span(100, 101)] * 10 + gold  # only the first ten count
+    assert moment_average_precision(late, gold, 0.5) == 0
+    assert moment_average_precision([], gold, 0.5) == 0
 
 
 def test_goldfish_counts_clips_of_15_seconds():
@@ -84,6 +89,10 @@ def test_goldfish_counts_clips_of_15_seconds():
     assert clip_recall(ranked, gold, 1, 15) == 0
     assert clip_recall(ranked, gold, 2, 15) == 1
     assert clip_recall([span(20, 24, "b.mp4")], gold, 1, 15) == 0
+    first_of_the_next = span(20, 30)  # its last frame, at 30 s, is counted to the clip before
+    assert clip_recall([span(30, 40)], first_of_the_next, 1, 15) == 0
+    assert clip_recall([span(30, 40)], span(20, 30.4), 1, 15) == 1
+    assert clip_recall([span(0, 3)], span(1.4, 1.6), 1, 15) == 0  # between two frames
 
 
 def test_citations_are_right_when_half_of_the_shorter_is_shared():
@@ -91,7 +100,7 @@ def test_citations_are_right_when_half_of_the_shorter_is_shared():
     cited = [span(0, 20), span(28, 40), span(50, 60)]  # holds the first; shares 2 of 10 s; wrong
     assert citation_precision(cited, gold) == pytest.approx(1 / 3)
     assert citation_recall(cited, gold) == 0.5
-    assert citation_precision([], gold) == 0
+    assert citation_recall([], gold) == 0
 
 
 def test_answers_are_compared_as_squad_does():
@@ -126,6 +135,25 @@ def test_answers_are_compared_as_squad_does():
 )
 def test_a_choice_is_taken_by_letter_or_by_words(text: str, expected: int | None):
     assert chosen(text, ("a dog", "a cat", "a red bird")) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Based on the video, the answer is B.", 1),
+        ("I think it is (C).", 2),
+        ("I think the answer is A", 0),
+        ("Answer: A bird", None),
+        ("B or C", None),
+        ("It could be (A) or (B)", None),
+    ],
+)
+def test_a_letter_further_on_is_taken_when_it_is_the_only_one(text: str, expected: int | None):
+    assert chosen(text, ("a dog", "a cat", "a red bird")) == expected
+
+
+def test_choices_that_differ_in_punctuation_only_are_told_apart():
+    assert [chosen(text, ("1.5", "15", "-15")) for text in ("1.5", "15", "-15")] == [0, 1, 2]
 
 
 def test_the_longer_of_two_choices_that_hold_each_other_is_meant():

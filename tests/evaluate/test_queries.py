@@ -70,7 +70,7 @@ FILES: dict[str, tuple[Any, list[Shape]]] = {
         [("didemo_paragraph/1.mov", "camera pans a man waves", [("1.mov", 0, None)])],
     ),
     "activitynet": (
-        {"v_a": {"duration": 82.7, "timestamps": [[0.83, 19.86], [17.4, 60]], "sentences": ["He sits. ", "He runs."]}},
+        {"v_a": {"duration": 82.7, "timestamps": [[0.83, 19.86], [60, 17.4]], "sentences": ["He sits. ", "He runs."]}},
         [
             ("activitynet/v_a/0", "He sits.", [("v_a", 0.83, 19.86)]),
             ("activitynet/v_a/1", "He runs.", [("v_a", 17.4, 60)]),
@@ -123,6 +123,13 @@ def test_a_query_file_is_read_in_its_own_format(tmp_path: Path, format: str):
     queries = read_queries(write(tmp_path / "file", content), format)
     shapes = [(q.query_id, q.query, [(m.video, m.start_s, m.end_s) for m in q.moments]) for q in queries]
     assert shapes == expected
+
+
+def test_a_table_may_have_semicolons_and_a_text_other_line_breaks(tmp_path: Path):
+    table = write(tmp_path / "q.csv", 'key;vid_key;video_id;sentence\nret0;msr7;video7;"a dog; a\ncat"\n')
+    assert [query.query for query in read_queries(table, "msrvtt")] == ["a dog; a\ncat"]
+    own = write(tmp_path / "q.jsonl", '{"query_id": "1", "query": "a\u2028b"}\r\n')
+    assert [query.query for query in read_queries(own)] == ["a\u2028b"]
 
 
 def test_what_is_asked_inside_its_video_is_known(tmp_path: Path):

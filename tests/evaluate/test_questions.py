@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mgv.errors import ConfigError, MgvError
+from mgv.evaluate.annotations import Shelf
 from mgv.evaluate.questions import QUESTION_FORMATS, Item, items_digest, read_questions
 from mgv.evaluate.spans import Span
 from mgv.records import Cue
@@ -59,13 +60,13 @@ CASES: dict[str, tuple[str, Any, list[str], dict[str, Any]]] = {
         "test_q.json",
         [{"video_name": "1QIUV7WYKXg", "question": "is he an athlete", "question_id": "v_1QIUV7WYKXg_3"}],
         ["v_1QIUV7WYKXg.mp4"],
-        {"item_id": "activitynet/v_1QIUV7WYKXg_3", "answer": "yes", "kind": "3"},
+        {"item_id": "activitynet/v_1QIUV7WYKXg_3", "answer": "yes", "kind": "yes or no"},
     ),
     "tgif": (
         "Test_frameqa_question.csv",
         "gif_name\tquestion\tanswer\ttype\tvid_id\tkey\ntumblr_no73_250\twhat is licked ?\tface\t0\tTG1\t77\n",
         ["tumblr_no73_250.gif"],
-        {"question": "what is licked ?", "answer": "face"},
+        {"item_id": "tgif/TG1", "question": "what is licked ?", "answer": "face", "kind": "object"},
     ),
     "tvqa": (
         "tvqa_val.jsonl",
@@ -151,6 +152,38 @@ def test_a_question_file_is_read_in_its_own_format(tmp_path: Path, format: str):
     assert {key: getattr(item, key) for key in CASES[format][3]} == CASES[format][3]
     assert item.videos == tuple(str(videos / video) for video in CASES[format][2])
     assert read.missing == {}
+
+
+def test_mvbench_videos_of_the_same_name_are_told_apart_by_the_task(tmp_path: Path):
+    row = {"video": "video_10009.mp4", "question": "?", "candidates": ["1", "2"], "answer": "2"}
+    (tmp_path / "json").mkdir()
+    for task in ("moving_count", "action_count"):
+        write(tmp_path / "json" / f"{task}.json", [row])
+    for folder in ("clevrer/video_validation", "perception/videos"):
+        (tmp_path / "video" / folder).mkdir(parents=True)
+        (tmp_path / "video" / folder / "video_10009.mp4").touch()
+    read = read_questions(tmp_path / "json", "mvbench", videos=tmp_path / "video")
+    assert {item.kind: Path(item.videos[0]).parent.parent.name for item in read.items} == {
+        "moving_count": "clevrer", "action_count": "perception",
+    }  # fmt: skip
+
+
+def test_a_video_that_may_be_one_of_two_is_not_guessed(tmp_path: Path):
+    for name in ("old/v.mp4", "new/v.mp4", "w.de.mp4", "w.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    shelf = Shelf(tmp_path, {".mp4"})
+    with pytest.raises(MgvError, match=r"v may be the one in .*new or .*old"):
+        shelf.find("v")
+    assert shelf.find("videos/old/v.mp4") == tmp_path / "old" / "v.mp4"
+    assert shelf.find("w") == tmp_path / "w.mp4"
+
+
+def test_an_answer_that_is_no_choice_is_refused(tmp_path: Path):
+    (tmp_path / "v.mp4").touch()
+    row = {"item_id": "a", "video": "v.mp4", "question": "?", "answer": "green", "choices": ["red", "blue"]}
+    with pytest.raises(MgvError, match="a: the answer 'green' is none of its 2 choices"):
+        read_questions(write(tmp_path / "q.jsonl", lines(row)), videos=tmp_path)
 
 
 def test_video_mme_is_also_read_from_its_parquet(tmp_path: Path):

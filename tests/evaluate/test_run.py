@@ -20,6 +20,7 @@ from mgv.evaluate.answering import Given
 from mgv.evaluate.compare import compare
 from mgv.evaluate.gate import check_gate, write_baseline
 from mgv.evaluate.ledger import Shard
+from mgv.evaluate.published import differences
 from mgv.evaluate.questions import Item
 from mgv.evaluate.report import render, worst
 from mgv.evaluate.results import Run, plots, read_run, write_run
@@ -35,7 +36,9 @@ PARAMS = EvaluateParams(questions="q", queries=None, num_bootstrap=50)
 def facts(**changed: Any) -> dict[str, Any]:
     told = {
         "mgv": "0", "made": "today", "seed": 0, "limit": None, "num_bootstrap": 50, "time_s": 1.0,
-        "model": {"system": "model", "model": "abc", "use_subtitles": True},
+        "model": {
+            "system": "model", "model": "abc", "use_subtitles": True, "max_new_tokens": 64, "repetition_penalty": 1.0,
+        },
         "judge": {"judge": "rule", "version": 1},
         "questions": {"name": "q", "format": "msvd", "digest": "d", "count": 4, "missing": {}},
     }  # fmt: skip
@@ -76,7 +79,7 @@ def test_an_answer_that_failed_is_wrong_and_a_verdict_that_failed_is_left_out():
 
 
 def test_a_choice_a_citation_and_an_unanswerable_question():
-    choice = replace(ITEM, answer="red", choices=("blue", "Red"))
+    choice = replace(ITEM, answer="red", choices=("blue", "red"))
     assert score_item(choice, Given(item_id="1", answer="B", choice=1), {}).scores == {"accuracy": 1.0}
     assert score_item(choice, Given(item_id="1", answer="?", choice=None), {}).scores == {"accuracy": 0.0}
     nothing = replace(ITEM, answer=None)
@@ -89,6 +92,11 @@ def test_a_choice_a_citation_and_an_unanswerable_question():
         with_gold, Given(item_id="1", answer="x", citations=cited), {"match": verdict(correct=False, score=0)}
     ).scores
     assert (scores["citation_precision"], scores["citation_recall"]) == (0.5, 1.0)
+    silent = score_item(with_gold, Given(item_id="1", answer=None), {}, "ask").scores
+    assert (silent["citation_recall"], "citation_precision" in silent) == (0, False)
+    assert (
+        "citation_recall" not in score_item(with_gold, Given(item_id="1", answer=None), {}).scores
+    )  # of a model
 
 
 def test_aspects_are_means_of_scores_and_failed_verdicts_are_counted():
@@ -229,6 +237,20 @@ def test_hostile_text_does_not_become_html():
     assert "img" not in page.tags
     assert not any(name.startswith("on") for name in page.attributes)
     assert HOSTILE in page.text
+
+
+def test_text_that_would_turn_what_stands_beside_it_is_shown_as_such():
+    page = render(summed_up(facts(), [row("a\u202eb\x1b[31m\x00", 0)], PARAMS))
+    assert "<code>a\ufffdb\ufffd[31m\ufffd</code>" in page
+
+
+def test_what_differs_from_the_published_figures_depends_on_the_set():
+    asked = {"name": "f", "format": "video_mme", "digest": "d", "count": 1, "missing": {"v": 1}}
+    said = differences(facts(questions=asked), "questions")
+    assert said[0] == "1 videos of the set are missing here"
+    assert said[1].startswith("a choice is read here from the answer's letter")  # and nobody judges it
+    assert "moment" in differences(facts(queries={**asked, "format": "qvhighlights"}), "queries")[-1]
+    assert "one embedding a video" in differences(facts(queries={**asked, "format": "msrvtt"}), "queries")[-1]
 
 
 def test_the_page_needs_nothing_from_elsewhere_and_shows_the_published_figures():

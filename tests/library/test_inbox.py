@@ -18,9 +18,7 @@ from tests.media.make_video import make_video
 
 @pytest.fixture
 def inbox(workspace: Workspace) -> Path:
-    folder = inbox_folder(workspace)
-    folder.mkdir(parents=True)
-    return folder
+    return inbox_folder(workspace)
 
 
 def old(path: Path) -> Path:
