@@ -265,7 +265,12 @@ def _load_video_llm(params: AnswererParams, locate: Locate) -> Writer:
                           "`mgv import-checkpoint`, or `starter`")  # fmt: skip
     from mgv.model.checkpoint import load_checkpoint, model_folder
 
-    model, processor = load_checkpoint(model_folder(params.pretrained), device=params.device)
+    model, processor = load_checkpoint(
+        model_folder(params.pretrained),
+        device=params.device,
+        quantization=params.quantization,
+        device_map=params.device_map,
+    )
     return VideoLLMAnswerer(model, processor, locate, params)
 
 
@@ -273,14 +278,17 @@ def _load_hub(params: AnswererParams, locate: Locate) -> Writer:
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     from mgv.encoders.devices import choose_device
+    from mgv.model.language import weights_options
 
+    place = choose_device(params.device)
+    options = weights_options(params.quantization, params.device_map, place)
     try:
         processor = AutoProcessor.from_pretrained(params.pretrained)
-        model = AutoModelForImageTextToText.from_pretrained(params.pretrained, dtype="auto")
+        model = AutoModelForImageTextToText.from_pretrained(params.pretrained, dtype="auto", **options)
     except (OSError, ValueError, ImportError) as error:
         first = str(error).strip().splitlines()[0]
         raise WeightsError(f"answerer {params.pretrained!r} cannot be loaded: {first}") from error
-    return HubAnswerer(model.to(choose_device(params.device)).eval(), processor, locate, params)
+    return HubAnswerer((model if options else model.to(place)).eval(), processor, locate, params)
 
 
 def _load_openai(params: AnswererParams, locate: Locate) -> Writer:

@@ -18,6 +18,7 @@ from pydantic.dataclasses import dataclass
 from mgv.errors import ConfigError
 
 _STRICT = ConfigDict(extra="forbid")
+Quantization = Literal["none", "8bit", "4bit"]
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -111,6 +112,10 @@ class AnswererParams(PartParams):
     max_new_tokens: int = Field(default=64, ge=1)
     num_frames: int = Field(default=8, ge=1)
     """Frames shown of each moment (`video_llm`, `hf`, `openai`)."""
+    quantization: Quantization = "none"
+    """`video_llm`, `hf`: weights of the language model in `8bit` or `4bit`, on CUDA with bitsandbytes."""
+    device_map: str | None = None
+    """`video_llm`, `hf`: `auto` or `balanced` spreads the language model over several GPUs."""
     base_url: str = "https://api.openai.com/v1"
     """`openai`: where the endpoint is; `pretrained` is then the model's name there."""
     api_key_env: str = "OPENAI_API_KEY"
@@ -147,7 +152,7 @@ class LanguageModelParams:
     """The language model that a connector speaks to."""
 
     pretrained: str = "starter"
-    quantization: Literal["none", "8bit", "4bit"] = "none"
+    quantization: Quantization = "none"
     """`8bit` and `4bit` need CUDA and bitsandbytes; with `lora`, 4 bit is QLoRA (arXiv 2305.14314)."""
 
 

@@ -179,21 +179,16 @@ class ModelSystem:
         self, session: VideoSession, question: str, history: tuple[tuple[str, str], ...]
     ) -> tuple[str, float, str]:
         """The answer's text, how sure the model was of it, and what it read."""
-        from transformers import LogitsProcessorList
-
-        sureness = _Sureness()
-        new_ids = session.generate(
+        text, sureness = session.ask_surely(
             question,
             history,
             max_new_tokens=self._params.max_new_tokens,
             repetition_penalty=self._params.repetition_penalty,
             do_sample=False,
             num_beams=1,
-            logits_processor=LogitsProcessorList([sureness]),
         )
-        text: str = session.processor.tokenizer.decode(new_ids[0], skip_special_tokens=True)
         written = session.processor.write(replace(session.clip, question=question, history=history))
-        return text.strip(), sureness.mean(), str(written.report)
+        return text, sureness, str(written.report)
 
     def _choice_shares(self, session: VideoSession, item: Item) -> NDArray[np.float64]:
         """How likely each choice is among them, by the mean log probability of its tokens: of its letter, if shown."""
@@ -230,21 +225,6 @@ class ModelSystem:
         from mgv.model.checkpoint import load_checkpoint
 
         return load_checkpoint(self._folder, device=self._device)
-
-
-class _Sureness:
-    """A logits processor that changes nothing and notes how likely each greedily taken token was."""
-
-    def __init__(self) -> None:
-        self._chances: list[float] = []
-
-    def __call__(self, input_ids: Any, scores: Any) -> Any:
-        self._chances.append(float(scores[0].float().log_softmax(-1).max()))
-        return scores
-
-    def mean(self) -> float:
-        """The geometric mean of the probabilities."""
-        return math.exp(sum(self._chances) / len(self._chances)) if self._chances else 0.0
 
 
 def read_clip(item: Item, processor: Processor, use_subtitles: bool) -> Clip:

@@ -26,10 +26,10 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from mgv.config import Quantization
 from mgv.errors import MgvError, WeightsError
 from mgv.model.adapt import under_peft
 from mgv.model.build import build_video_llm
-from mgv.model.language import Quantization
 from mgv.model.processor import Processor
 from mgv.model.video_llm import VideoLLM, VideoLLMConfig
 
@@ -174,18 +174,24 @@ def check_probe(language_model: Any, expected: Mapping[str, Any] | None, name: s
 
 def fill(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
     """Load every tensor, each of its shape, none left over. Raises WeightsError that names those at fault."""
-    own = module.state_dict()
-    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    shapes = [
-        f"{name} is {list(state[name].shape)}, expected {list(own[name].shape)}"
-        for name in own.keys() & state.keys()
-        if own[name].shape != state[name].shape
-    ]
-    if missing or extra or shapes:
-        faults = [f"missing {name}" for name in missing] + [f"left over {name}" for name in extra] + shapes
-        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise WeightsError(f"{what}: {'; '.join(faults[:3])}{more}")
+    check_shapes(module.state_dict(), state, what)
     module.load_state_dict(state)
+
+
+def check_shapes(own: Mapping[str, Tensor], state: Mapping[str, Tensor], what: str) -> None:
+    """Raises WeightsError unless the tensors are those, each of its shape."""
+    faults = [f"missing {name}" for name in sorted(own.keys() - state.keys())]
+    faults += [f"left over {name}" for name in sorted(state.keys() - own.keys())]
+    for name in sorted(own.keys() & state.keys()):
+        if own[name].shape != state[name].shape:
+            faults.append(f"{name} is {list(state[name].shape)}, expected {list(own[name].shape)}")
+    if faults:
+        raise WeightsError(f"{what}: {few(faults, '; ')}")
+
+
+def few(names: list[str], between: str = ", ") -> str:
+    """The first three, and how many more there are."""
+    return between.join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def load_adapter(network: nn.Module, folder: Path) -> Any:
@@ -200,15 +206,8 @@ def load_adapter(network: nn.Module, folder: Path) -> Any:
     config.base_model_name_or_path = None  # the probe says whether it is the right one
     state = load_tensors(folder / "adapter_model.safetensors")
     adapted: Any = under_peft(network, config)
-    expected = get_peft_model_state_dict(adapted)
-    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
-    shapes = [name for name in expected.keys() & state.keys() if expected[name].shape != state[name].shape]
-    if missing or extra or shapes:
-        raise WeightsError(
-            f"{folder}: the adapter is not for this base model: {len(missing)} tensors missing, "
-            f"{len(extra)} left over, "
-            f"{len(shapes)} of another shape ({(missing + extra + shapes)[0]})"
-        )
+    what = f"{folder}: the adapter is not for this base model"
+    check_shapes(get_peft_model_state_dict(adapted), state, what)
     set_peft_model_state_dict(adapted, state)
     return adapted
 

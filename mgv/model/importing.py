@@ -23,7 +23,7 @@ from torch import Tensor
 from mgv.encoders.vision import VisionSpec, build_vision_encoder
 from mgv.errors import UsageError, WeightsError
 from mgv.model.build import processor_config, vision_defaults
-from mgv.model.checkpoint import fill, load_tensors, replace_folder, save_tensors
+from mgv.model.checkpoint import check_shapes, few, fill, load_tensors, replace_folder, save_tensors
 from mgv.model.connectors import build_connector, published, upstream_keys
 from mgv.model.language import (
     find_language_model,
@@ -105,7 +105,7 @@ def import_checkpoint(
             getattr(parts, found[0])[found[1]] = tensor
     if unknown:
         raise WeightsError(
-            f"{source}: {len(unknown)} of {len(state)} tensors are not known to the layout {layout}: {_few(unknown)}"
+            f"{source}: {len(unknown)} of {len(state)} tensors are not known to the layout {layout}: {few(unknown)}"
         )
     partial = output.with_name(f".{output.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -179,7 +179,7 @@ def find_layout(state: Mapping[str, Tensor], source: Path) -> str:
         return "languagebind"
     raise WeightsError(
         f"{source}: tensors of none of the layouts MiniGPT4-Video, MiniGPT-v2, EVA ViT-g, LanguageBind, LLaMA-VID, "
-        f"Video-LLaVA: {_few(sorted(state))}"
+        f"Video-LLaVA: {few(sorted(state))}"
     )
 
 
@@ -346,17 +346,6 @@ def _write_eva(state: dict[str, Tensor], folder: Path, source: Path) -> None:
     check_shapes(tower.state_dict(), state | norm, str(source))
     config.save_pretrained(folder)
     save_tensors(state | norm, folder / "model.safetensors")
-
-
-def check_shapes(own: Mapping[str, Tensor], state: Mapping[str, Tensor], what: str) -> None:
-    """Raises WeightsError unless the tensors are those, each of its shape."""
-    faults = [f"missing {name}" for name in sorted(own.keys() - state.keys())]
-    faults += [f"left over {name}" for name in sorted(state.keys() - own.keys())]
-    for name in sorted(own.keys() & state.keys()):
-        if own[name].shape != state[name].shape:
-            faults.append(f"{name} is {list(state[name].shape)}, expected {list(own[name].shape)}")
-    if faults:
-        raise WeightsError(f"{what}: {_few(faults)}")
 
 
 def _num_layers(state: Mapping[str, Tensor], pattern: str) -> int:
@@ -574,7 +563,3 @@ def _write_generation(folder: Path, base: _Base, published_generation: dict[str,
         **published_generation,
     )
     config.save_pretrained(folder)
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
+from mgv.config import Quantization
 from mgv.errors import ConfigError, WeightsError
 
-Quantization = Literal["none", "8bit", "4bit"]
+DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 def load_language_model(
@@ -22,28 +23,27 @@ def load_language_model(
     """A causal language model in evaluation mode, and its tokenizer.
 
     `starter` is SmolLM2-135M-Instruct, `random` a tiny seeded Llama over bytes, else a folder or hub id anything
-    AutoModelForCausalLM takes. `dtype` is auto, float32, bfloat16 or float16; 8 and 4 bit need CUDA; `device_map`
+    AutoModelForCausalLM takes. `dtype` is one of DTYPES; 8 and 4 bit need CUDA; `device_map`
     ("auto", "balanced") spreads the layers over several GPUs. Attention runs by SDPA.
     Raises WeightsError when the weights are not at hand.
     """
     from mgv.encoders.devices import choose_device
 
+    if dtype not in DTYPES:
+        raise ConfigError(f"dtype {dtype!r} is none of {', '.join(DTYPES)}")
+    place = choose_device(device)
+    options = weights_options(quantization, device_map, place)
+    if dtype == "auto" and place == "cpu" and device_map is None:
+        dtype = "float32"  # without bfloat16 units, a CPU is many times slower in it
     if pretrained == "random":
+        import torch
+
         model, tokenizer = random_language_model()
-        return model.to(choose_device(device)).eval(), tokenizer
-    import torch
+        return model.to(place, None if dtype == "auto" else getattr(torch, dtype)).eval(), tokenizer
     from transformers import AutoModelForCausalLM
 
     where = find_language_model(pretrained)
-    place = choose_device(device)
-    if dtype == "auto" and place == "cpu" and device_map is None:
-        dtype = "float32"  # without bfloat16 units, a CPU is many times slower in it
-    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": "sdpa"}
-    if quantization != "none":
-        options["quantization_config"] = quantization_config(quantization)
-        options["device_map"] = device_map or {"": torch.device(place).index or 0}
-    elif device_map:
-        options["device_map"] = device_map
+    options |= {"dtype": dtype, "attn_implementation": "sdpa"}
     try:
         tokenizer = load_tokenizer(where)
         model, found = AutoModelForCausalLM.from_pretrained(where, output_loading_info=True, **options)
@@ -68,10 +68,26 @@ def find_language_model(pretrained: str) -> str:
     return str(language_model_dir())
 
 
+def weights_options(quantization: Quantization, device_map: str | None, place: str) -> dict[str, Any]:
+    """Arguments of transformers' `from_pretrained` for weights that are quantised (on the device `place`) or spread
+    over several GPUs."""
+    import torch
+
+    if quantization != "none":
+        quantised = quantization_config(quantization)
+        return {
+            "quantization_config": quantised,
+            "device_map": device_map or {"": torch.device(place).index or 0},
+        }
+    return {"device_map": device_map} if device_map else {}
+
+
 def quantization_config(quantization: Quantization) -> Any:
     """bitsandbytes 8 bit, or 4 bit (NF4, double quantisation, bf16 arithmetic). Raises ConfigError without CUDA."""
     import torch
 
+    if quantization not in get_args(Quantization):
+        raise ConfigError(f"quantization {quantization!r} is none of {', '.join(get_args(Quantization))}")
     if not torch.cuda.is_available():
         raise ConfigError(f"quantization {quantization}: needs a CUDA GPU, none is here; use `none`")
     if find_spec("bitsandbytes") is None:

@@ -96,7 +96,7 @@ def test_a_partial_or_wrong_checkpoint_is_refused(built: Built, tmp_path: Path):
         (lambda: (folder / "connector.safetensors").unlink(), "cannot be read"),
         (
             lambda: change(folder / "adapter" / "adapter_model.safetensors", lambda s: s.popitem()),
-            "the adapter is not for this base model: 1 tensors missing",
+            "the adapter is not for this base model: missing base_model",
         ),
         (lambda: (folder / "adapter" / "adapter_config.json").unlink(), "adapter_config.json"),
         (lambda: (folder / "config.json").unlink(), "no config.json"),
@@ -144,6 +144,14 @@ def test_quantised_weights_without_a_gpu_are_told(tmp_path: Path):
 
     with pytest.raises(ConfigError, match="8bit: needs a CUDA GPU"):
         load_language_model("some/model", quantization="8bit", device="cpu")
+
+
+def test_weights_are_read_in_the_numbers_asked_for():
+    from mgv.model.language import load_language_model
+
+    assert load_language_model("random", "cpu", dtype="bfloat16")[0].dtype == torch.bfloat16
+    with pytest.raises(ConfigError, match="'float31' is none of auto, float32, bfloat16, float16"):
+        load_language_model("random", "cpu", dtype="float31")
 
 
 def test_a_language_model_that_is_not_there_is_told():

@@ -16,9 +16,9 @@ from torch.nn import functional as F
 from transformers import CLIPVisionConfig, CLIPVisionModel
 from transformers.models.clip.modeling_clip import CLIPAttention, CLIPEncoderLayer
 
-from mgv.encoders.vision.base import VisionEncoder, VisionSpec, load_tower, loaded, read_state, seeded
-from mgv.encoders.vision.clip import TINY
-from mgv.errors import ConfigError, WeightsError
+from mgv.encoders.vision.base import load_tower, loaded, read_state, seeded
+from mgv.encoders.vision.clip import TINY, ClipTower
+from mgv.errors import WeightsError
 
 
 class TemporalLayer(CLIPEncoderLayer):  # type: ignore[misc]
@@ -59,24 +59,10 @@ class TemporalLayer(CLIPEncoderLayer):  # type: ignore[misc]
         return frames.reshape(hidden.shape)
 
 
-class LanguageBind(VisionEncoder):
+class LanguageBind(ClipTower):
     """Videos -> CLS + patches of every frame, read one layer before the last."""
 
     across_frames = True
-    lora_targets = ("q_proj", "v_proj")
-
-    def __init__(self, tower: Any, image_size_px: int, feature_layer: int, pixels: str) -> None:
-        super().__init__()
-        config: Any = tower.config
-        keep = config.num_hidden_layers + 1 + feature_layer if feature_layer < 0 else feature_layer
-        if not 0 < keep <= config.num_hidden_layers:
-            raise ConfigError(
-                f"feature_layer {feature_layer}: the tower has {config.num_hidden_layers} layers"
-            )
-        tower.encoder.layers = tower.encoder.layers[:keep]
-        tower.post_layernorm = nn.Identity()
-        self.tower, self.pixels, self.image_size_px = tower, pixels, image_size_px
-        self.spec = VisionSpec(hidden_size=config.hidden_size, grid=image_size_px // config.patch_size)
 
     def encode(self, pixel_values: Tensor) -> Tensor:
         """[B, T, 3, S, S] -> [B, T, 1 + grid**2, V]."""
