@@ -61,7 +61,8 @@ class Log:
     def write_answers(self, step: int, answers: Sequence[Mapping[str, str]]) -> None:
         """What the model answers after a step, each with its sample, question and what was expected."""
         lines = [
-            "{question} {answer} (expected: {expected}; {sample})".format(**answer) for answer in answers
+            "{question!r} {answer!r} (expected: {expected!r}; {sample})".format(**answer)
+            for answer in answers
         ]
         for line in lines:
             logger.info("step %d: %s", step, line)

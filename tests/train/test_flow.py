@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mgv.workspace import Workspace
 from tests.test_flows import run
@@ -24,6 +26,18 @@ def test_dvc_trains_once_and_shows_metrics_and_curves(trainable: Workspace, tmp_
     assert (root / "results/train/pretrain_image/curves/train_loss.tsv").is_file()
     again = run("dvc", "repro", "--single-item", "pretrain_image", cwd=root, **home)
     assert "didn't change, skipping" in again.stdout
+
+
+def test_metrics_and_curves_are_kept_by_dvc_or_by_git_so_that_experiments_can_be_compared(
+    workspace: Workspace,
+):
+    stages = yaml.safe_load((workspace.root / "dvc.yaml").read_text())["stages"]
+    for stage in stages.values():
+        for entry in [*stage.get("metrics", ()), *stage.get("plots", ())]:
+            path, options = next(iter(entry.items())) if isinstance(entry, dict) else (entry, {})
+            words = ["git", "-C", str(workspace.root), "check-ignore", "--quiet", path]
+            is_ignored = subprocess.run(words, check=False).returncode == 0
+            assert is_ignored == options.get("cache", True), path
 
 
 @pytest.mark.slow
