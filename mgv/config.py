@@ -233,9 +233,9 @@ class TrainParams:
     validate_samples: int = Field(default=48, ge=1)
     save_every: int = Field(default=100, ge=1)
     keep_checkpoints: int = Field(default=2, ge=1)
-    pretrain_image: StageParams = Field(default_factory=lambda: StageParams(epochs=1.25))
+    pretrain_image: StageParams = Field(default_factory=lambda: StageParams(epochs=1.0))
     pretrain_video: StageParams = Field(default_factory=lambda: StageParams(epochs=1.25))
-    instruct: StageParams = Field(default_factory=lambda: StageParams(epochs=1.6))
+    instruct: StageParams = Field(default_factory=lambda: StageParams(epochs=2.0))
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)

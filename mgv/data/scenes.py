@@ -72,6 +72,8 @@ FACTS = {
 SIZE_PX = 256
 DURATION_S = 4.0
 FRAME_RATE = 8
+NUM_IMAGES = 4
+"""For each video."""
 SPLITS = {"train": 0.8, "validation": 0.08, "test": 0.12}
 BORDERS_S = (0.0, 1.0, 3.0, 4.0)
 """When the three things of an `order` scene appear, one after another."""
@@ -130,15 +132,15 @@ def make_scenes(
 ) -> Iterator[tuple[str, str, Sample]]:
     """Write the data set and yield (stage, split, sample). The same seed gives the same bytes.
 
-    Twice as many images as videos. A file that is there already is not drawn again, unless it is another seed's.
+    NUM_IMAGES times as many images as videos. A file that is there already is not drawn again, unless it is another seed's.
     splits: only these of it.
     """
     _clear_for(folder, seed)
     queries: list[dict[str, Any]] = []
-    done, total = 0, 3 * num_videos
+    done, total = 0, (1 + NUM_IMAGES) * num_videos
     for split in splits:
         share = SPLITS[split]
-        for number in range(round(share * 2 * num_videos)):
+        for number in range(round(share * NUM_IMAGES * num_videos)):
             dice = random.Random(f"{seed}/image/{split}/{number}")
             path = folder / "images" / f"{split}-{number:05}.png"
             scene = draw_lots(dice, split, "group")
@@ -267,7 +269,7 @@ def _image_sample(scene: Scene, path: Path, dice: random.Random) -> Sample:
         media_id=content_id(path),
         turns=(
             Turn(question=dice.choice(DESCRIBE_IMAGE), answer=describe(scene), kind="describe"),
-            *_look(scene, dice),
+            *_look_closely(scene, dice),
         ),
         is_image=True,
     )
@@ -320,34 +322,52 @@ def _look(scene: Scene, dice: random.Random) -> list[Turn]:
     """What one picture can answer: shape, colour, number, presence, the word."""
     turns = []
     if scene.sort == "group":
-        first, number = scene.things[0], _number(scene)
-        are = "are the" if number > 1 else "is the"
-        plural = "s" if number > 1 else ""
-        turns += [
-            _closed("colour", f"What colour {are} {first.shape}{plural}?", first.colour, tuple(COLOURS)),
-            _closed("count", f"How many {first.shape}s are there?", COUNTS[number - 1], COUNTS),
-        ]
-        if len(scene.things) == number:
-            turns.append(_closed("shape", "Which shape is shown?", first.shape, SHAPES))
+        turns += [*_counted(scene.things[0], _number(scene)), *_shape_alone(scene)]
     elif scene.sort == "motion":
         rest = scene.things[1]
         turns.append(_closed("colour", f"What colour is the {rest.shape}?", rest.colour, tuple(COLOURS)))
-    turns.append(_presence(scene, dice))
-    if scene.word:
-        turns.append(_closed("word", "Which word is on the screen?", scene.word, WORDS))
-    return turns
-
-
-def _presence(scene: Scene, dice: random.Random) -> Turn:
-    """Yes or no, as often the one as the other; a `no` differs from something shown in the colour alone."""
     thing = dice.choice(scene.things)
-    shown = {(thing.colour, thing.shape) for thing in scene.things}
-    colour, answer = thing.colour, "yes"
-    if dice.random() < 0.5:
-        answer = "no"
-        colour = dice.choice([c for c in COLOURS if (c, thing.shape) not in shown])
+    turns.append(_presence(scene, thing, dice.random() >= 0.5, dice))
+    return [*turns, *_word(scene)]
+
+
+def _look_closely(scene: Scene, dice: random.Random) -> list[Turn]:
+    """The same of everything in the picture of a group, each thing also in a colour that it has not.
+
+    Pictures are where colours, numbers and `no` are learnt: they take many examples, and a picture is cheap.
+    """
+    number = _number(scene)
+    turns = []
+    for thing, count in ((scene.things[0], number), *((other, 1) for other in scene.things[number:])):
+        turns += [*_counted(thing, count), *(_presence(scene, thing, there, dice) for there in (True, False))]
+    return [*turns, *_shape_alone(scene), *_word(scene)]
+
+
+def _counted(thing: Thing, number: int) -> list[Turn]:
+    are, plural = ("are the", "s") if number > 1 else ("is the", "")
+    return [
+        _closed("colour", f"What colour {are} {thing.shape}{plural}?", thing.colour, tuple(COLOURS)),
+        _closed("count", f"How many {thing.shape}s are there?", COUNTS[number - 1], COUNTS),
+    ]
+
+
+def _shape_alone(scene: Scene) -> list[Turn]:
+    alone = len(scene.things) == _number(scene)
+    return [_closed("shape", "Which shape is shown?", scene.things[0].shape, SHAPES)] if alone else []
+
+
+def _word(scene: Scene) -> list[Turn]:
+    return [_closed("word", "Which word is on the screen?", scene.word, WORDS)] if scene.word else []
+
+
+def _presence(scene: Scene, thing: Thing, is_there: bool, dice: random.Random) -> Turn:
+    """Yes or no; a `no` differs from the thing shown in the colour alone."""
+    colour = thing.colour
+    if not is_there:
+        shown = {other.colour for other in scene.things if other.shape == thing.shape}
+        colour = dice.choice([c for c in COLOURS if c not in shown])
     return _closed("presence", f"Is there a {colour} {thing.shape}?".replace("a orange", "an orange"),
-                   answer, ("yes", "no"))  # fmt: skip
+                   "yes" if is_there else "no", ("yes", "no"))  # fmt: skip
 
 
 def _watch(scene: Scene, dice: random.Random) -> list[Turn]:

@@ -65,7 +65,7 @@ def test_each_split_has_its_share_and_each_stage_its_samples(
     for stage, split, _ in made[1]:
         counts[stage, split] = counts.get((stage, split), 0) + 1
     assert counts == {
-        ("pretrain_image", "train"): 21, ("pretrain_image", "validation"): 2, ("pretrain_image", "test"): 3,
+        ("pretrain_image", "train"): 42, ("pretrain_image", "validation"): 4, ("pretrain_image", "test"): 6,
         ("pretrain_video", "train"): 10, ("pretrain_video", "validation"): 1, ("pretrain_video", "test"): 2,
         ("instruct", "train"): 10, ("instruct", "validation"): 1, ("instruct", "test"): 2,
     }  # fmt: skip
