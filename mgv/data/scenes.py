@@ -132,7 +132,8 @@ def make_scenes(
 ) -> Iterator[tuple[str, str, Sample]]:
     """Write the data set and yield (stage, split, sample). The same seed gives the same bytes.
 
-    NUM_IMAGES times as many images as videos. A file that is there already is not drawn again, unless it is another seed's.
+    NUM_IMAGES times as many images as videos. A file that is there already is not drawn again, unless it is
+    another seed's.
     splits: only these of it.
     """
     _clear_for(folder, seed)
