@@ -269,6 +269,8 @@ def _save_part(network: Any, folder: Path, adapter: str, training: str, dtype: t
 
         config = copy.copy(network.peft_config["default"])
         config.base_model_name_or_path = None  # a place of this machine; config.json names the base model
+        if isinstance(config.target_modules, set):
+            config.target_modules = sorted(config.target_modules)  # equal models are equal files
         config.save_pretrained(folder / adapter)
         save_tensors(
             get_peft_model_state_dict(network), folder / adapter / "adapter_model.safetensors", dtype

@@ -65,6 +65,14 @@ def test_the_folder_is_what_the_hub_expects_and_holds_no_pickle(built: Built, tm
     assert "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight" in adapter
 
 
+def test_equal_adapters_are_equal_files_whatever_order_a_set_has(built: Built, tmp_path: Path):
+    model, processor = built("minigpt4_video")
+    adapt(model, lora=Lora(rank=4, targets=("v_proj", "q_proj", "k_proj", "o_proj", "up_proj", "gate_proj")))
+    save_checkpoint(model, processor, tmp_path / "model")
+    config = json.loads((tmp_path / "model/adapter/adapter_config.json").read_text())
+    assert config["target_modules"] == ["gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
+
+
 def test_saving_again_replaces_the_folder(built: Built, tmp_path: Path):
     saved(built, tmp_path / "model")
     (tmp_path / "model" / "stray.txt").write_text("old")
