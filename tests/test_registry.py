@@ -451,14 +451,16 @@ def make(note):
     move()
 
 (model / "note.txt").write_text("first")
+started = time.monotonic()
 publish(workspace, model)
+publish_s = time.monotonic() - started
 before = history(workspace)
 for number in range(20):
     child = os.fork()
     if child == 0:
         move() if number % 2 else make(str(number))
         os._exit(3)
-    time.sleep(dice.uniform(0.005, 0.2 if number % 2 else 0.8))
+    time.sleep(dice.uniform(0.005, publish_s * (0.5 if number % 2 else 3.0)))
     os.kill(child, signal.SIGKILL)
     assert os.waitpid(child, 0)[1] == signal.SIGKILL
     after = history(workspace)

@@ -54,7 +54,7 @@ def test_biases_and_norms_do_not_decay():
 def test_three_stages_each_start_from_the_one_before_and_end_in_a_folder(
     trainable: Workspace, caplog: pytest.LogCaptureFixture
 ):
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, logger="mgv.train")
     for stage in ("pretrain_image", "pretrain_video", "instruct"):
         report = train_stage(trainable, stage)
         assert report.outcome.num_steps == len(report.outcome.losses)
