@@ -27,7 +27,7 @@ from mgv.records import Sample
 
 logger = logging.getLogger(__name__)
 
-TABLE = "features_2"
+TABLE = "features_3"
 """Its number goes up with its form; a table of another form is not read but removed."""
 ROWS_PER_WRITE = 64
 
@@ -62,15 +62,13 @@ class Eye:
     ) -> None:
         self.model, self.processor, self.cache, self._root = model, processor, cache, root
         config = processor.config
-        self._rule = "|".join(
-            map(str, (fingerprint(model.vision_encoder), config.pixels, config.image_size_px, config.mode,
-                      config.prompt, config.limits.num_frames))
-        )  # fmt: skip
+        self._encoder = f"{fingerprint(model.vision_encoder)}|{config.pixels}|{config.image_size_px}"
+        self._rule = f"{processor.frame_rule}|{config.limits.num_frames}"
 
     def key(self, sample: Sample) -> str:
-        """What the features depend on, as a digest."""
-        stretch = f"{sample.media_id}|{sample.start_s!r}|{sample.end_s!r}|{self._rule}"
-        return hashlib.sha256(stretch.encode()).hexdigest()
+        """What the features depend on, as a digest: another connector finds those it shares the rule of."""
+        taken = "image" if sample.is_image else f"{sample.start_s!r}|{sample.end_s!r}|{self._rule}"
+        return hashlib.sha256(f"{sample.media_id}|{self._encoder}|{taken}".encode()).hexdigest()
 
     def look(self, sample: Sample) -> Look:
         """The features of one sample. Raises MediaError for an unreadable file."""

@@ -287,22 +287,31 @@ class Processor:
             lead = self.chat.user
         return ids, labels, num_cut
 
+    @property
+    def frame_rule(self) -> str:
+        """Which rule `sample_times` follows: those who share it look at the same frames."""
+        is_llama_vid = self.config.prompt == "llama_vid"
+        if self.config.mode == "corrected":
+            return "even, one a second" if is_llama_vid else "even"
+        if is_llama_vid:
+            return "per second"
+        return "linspace" if self.config.prompt == "video_llava" else "floor step"
+
     def sample_times(self, start_s: float, end_s: float, frame_rate: float) -> list[float]:
         """When to take frames of [start_s, end_s]: evenly, or in the upstream modes by the system's own rule.
 
         The rules count frames from the first, so an upstream time is start_s + index / frame_rate.
         """
-        most = self.config.limits.num_frames
+        most, rule = self.config.limits.num_frames, self.frame_rule
         # 58 frames at 25 a second are 2.32 s, and 2.32 * 25 is a little less than 58
         num_source = max(1, int((end_s - start_s) * frame_rate + 1e-3))
-        if self.config.mode == "corrected":
-            seconds = max(1, round(end_s - start_s))
-            return frame_times(
-                start_s, end_s, min(most, seconds if self.config.prompt == "llama_vid" else num_source)
-            )
-        if self.config.prompt == "video_llava":
+        if rule == "even":
+            return frame_times(start_s, end_s, min(most, num_source))
+        if rule == "even, one a second":
+            return frame_times(start_s, end_s, min(most, max(1, round(end_s - start_s))))
+        if rule == "linspace":
             indices = linspace_indices(num_source, most)
-        elif self.config.prompt == "llama_vid":
+        elif rule == "per second":
             indices = per_second_indices(num_source, frame_rate)[:most]
         else:
             indices = floor_step_indices(num_source, most)

@@ -1,6 +1,6 @@
 """The four connectors trained alike on the starter data set, and asked the test split.
 
-    python -m tests.bench.connectors FOLDER [--share 0.2]
+    python -m tests.bench.connectors FOLDER [--share 0.3]
 
 Each gets a workspace in FOLDER, the same samples in the same order, and `share` of the starter's steps in all three
 stages. A run that was stopped goes on. An hour and more on two cores: not part of `make bench`.
@@ -52,7 +52,7 @@ def main() -> None:
         prog="python -m tests.bench.connectors", description=__doc__.splitlines()[0]
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER")
-    parser.add_argument("--share", type=float, default=0.2, help="of the starter's steps (0.2)")
+    parser.add_argument("--share", type=float, default=0.3, help="of the starter's steps (0.3)")
     asked = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("mgv").setLevel(logging.INFO)
@@ -70,7 +70,7 @@ def _workspace(folder: Path, name: str, share: float) -> Workspace:
     workspace = init_workspace(folder / name)
     params = yaml.safe_load((workspace.root / "params.yaml").read_text(encoding="utf-8"))
     params["model"]["connector"] = {"name": name, "options": CONNECTORS[name] or None}
-    params["train"] |= {"precision": "bf16", "validate_every": 10_000}
+    params["train"]["validate_every"] = 10_000
     for stage in STAGES:
         params["train"][stage]["epochs"] = getattr(TrainParams(), stage).epochs * share
     (workspace.root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")

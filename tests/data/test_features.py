@@ -15,6 +15,7 @@ from mgv.data.lessons import Lesson, collate
 from mgv.errors import MediaError
 from mgv.media.probe import probe
 from mgv.model.build import build_processor, build_video_llm
+from mgv.model.processor import Processor
 from mgv.records import Cue, Sample, Turn
 from tests.media.make_video import make_video, number_of
 
@@ -93,6 +94,22 @@ def test_the_key_follows_video_stretch_weights_and_frames(parts: Any, sample: Sa
     }
     assert len(keys) == 5
     assert eye.key(replace(sample, media="elsewhere.mp4", sample_id="b", turns=())) == eye.key(sample)
+
+
+def test_connectors_that_look_at_the_same_frames_share_what_is_kept(parts: Any, sample: Sample):
+    model, processor = parts
+
+    def eye(prompt: str, mode: Any = "corrected") -> Eye:
+        return Eye(model, Processor(replace(processor.config, prompt=prompt, mode=mode), processor.tokenizer))
+
+    image = replace(sample, is_image=True)
+    prompts = ("minigpt4_video", "minigpt_v2", "video_llava", "llama_vid")
+    assert len({eye(prompt).key(sample) for prompt in prompts}) == 2  # LLaMA-VID takes one a second
+    assert len({eye(prompt, "upstream").key(sample) for prompt in prompts}) == 3  # and Video-LLaVA its own
+    assert (
+        len({eye(prompt, mode).key(image) for prompt in prompts for mode in ("corrected", "upstream")}) == 1
+    )
+    assert eye("llama_vid").key(sample) != eye("llama_vid", "upstream").key(sample)
 
 
 def test_a_full_cache_keeps_no_more_and_looking_goes_on(parts: Any, sample: Sample, tmp_path: Path):
