@@ -164,6 +164,7 @@ def decision(workspace: Workspace) -> Verdict:
     params = workspace.params
     candidate = read_run(workspace.root / "results")
     champion = registry.champion(workspace)
+    compared = True
     if taken_back(workspace):
         checks: list[Check] = []
         faults = ["this model was rolled back: `mgv promote VERSION` makes it live again"]
@@ -172,19 +173,22 @@ def decision(workspace: Workspace) -> Verdict:
     ):
         return Verdict(promote="candidate", reason="the same model, with the new library")
     else:
-        checks, faults = _checks(workspace, candidate, champion is not None)
+        checks, faults, compared = _checks(workspace, candidate, champion is not None)
     if not faults:
         better = f"as good as {champion.version} or better" if champion else "the first version"
         return Verdict(promote="candidate", reason=better, checks=tuple(checks))
     follows = champion is not None and all(each.passed or not _of_library(each) for each in checks)
-    if follows and "are not those of" not in " ".join(faults):
+    if follows and compared:
         return Verdict(promote="champion", reason="; ".join(faults), checks=tuple(checks))
     return Verdict(promote=None, reason="; ".join(faults), checks=tuple(checks))
 
 
-def _checks(workspace: Workspace, candidate: Run, has_champion: bool) -> tuple[list[Check], list[str]]:
-    """Each metric of `retrain.gate` beside the champion's, of `evaluate.gate` beside the baseline's; what is worse."""
+def _checks(workspace: Workspace, candidate: Run, has_champion: bool) -> tuple[list[Check], list[str], bool]:
+    """Each metric of `retrain.gate` beside the champion's, of `evaluate.gate` beside the baseline's; what is worse;
+    whether all could be compared: other questions or another judge cannot.
+    """
     params = workspace.params
+    compared = True
     checks: list[Check] = []
     faults: list[str] = []
     against: list[tuple[Path, dict[str, float], str]] = []
@@ -201,7 +205,8 @@ def _checks(workspace: Workspace, candidate: Run, has_champion: bool) -> tuple[l
             checks += checks_at_gate(candidate, baseline, tolerances, key)
         except GateError as error:
             faults.append(str(error))
-    return checks, [*faults, *worse_than_allowed(checks)]
+            compared = False
+    return checks, [*faults, *worse_than_allowed(checks)], compared
 
 
 def _of_library(check: Check) -> bool:

@@ -7,10 +7,11 @@ import io
 import logging
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import accumulate
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from mgv.records import Cue, Locate, Look, Moment, Written
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 FRAME_SIZE_PX = 448
 """Short side of the frames that are shown."""
 SURENESS_WEIGHT = 4
@@ -74,22 +76,13 @@ class VideoLLMAnswerer:
     def write(self, question: str, moments: Sequence[Moment]) -> Written:
         answers: list[tuple[float, str]] = []
         looks: list[Look] = []
-        unread: MediaError | None = None
-        for number, moment in enumerate(moments, start=1):
-            try:
-                session, begin_s = self._session(moment)
-            except MediaError as error:
-                logger.warning("moment %d is left out: %s", number, error)
-                unread = error
-                continue
+        for number, moment, (session, begin_s) in readable(moments, self._session):
             text, sureness = session.ask_surely(
                 question, max_new_tokens=self._params.max_new_tokens, do_sample=False
             )
             looks.append(Look(number=number, times_s=tuple(begin_s[place] for place in session.shown)))
             if text:
                 answers.append((moment.score * sureness**SURENESS_WEIGHT, f"{text} [{number}]"))
-        if unread and not looks:
-            raise unread
         best = max(answers, key=lambda each: each[0])[1] if answers else None
         return Written(text=best, looks=tuple(looks))
 
@@ -217,25 +210,34 @@ def shown(
     num_frames: int,
     part: Callable[[NDArray[np.uint8]], dict[str, Any]],
 ) -> tuple[list[dict[str, Any]], tuple[Look, ...]]:
-    """The moments as the parts of a chat's message, `part` for a frame, and the frames that were looked at.
-
-    A moment that cannot be read is left out, with a warning. Raises MediaError where none can.
-    """
+    """The moments as the parts of a chat's message, `part` for a frame, and the frames that were looked at."""
     parts: list[dict[str, Any]] = []
     looks: list[Look] = []
+    read = partial(moment_frames, locate=locate, num_frames=num_frames)
+    for number, moment, (frames, _, begin_s) in readable(moments, read):
+        looks.append(Look(number=number, times_s=tuple(begin_s)))
+        parts += [{"type": "text", "text": caption(number, moment)}, *map(part, frames)]
+    return parts, tuple(looks)
+
+
+def readable(moments: Sequence[Moment], read: Callable[[Moment], T]) -> Iterator[tuple[int, Moment, T]]:
+    """Moments by their number, with what was read of each; one that cannot be read is left out, with a warning.
+
+    Raises MediaError where none can.
+    """
     unread: MediaError | None = None
+    has_read = False
     for number, moment in enumerate(moments, start=1):
         try:
-            frames, _, begin_s = moment_frames(moment, locate, num_frames)
+            found = read(moment)
         except MediaError as error:
             logger.warning("moment %d is left out: %s", number, error)
             unread = error
             continue
-        looks.append(Look(number=number, times_s=tuple(begin_s)))
-        parts += [{"type": "text", "text": caption(number, moment)}, *map(part, frames)]
-    if unread and not looks:
+        has_read = True
+        yield number, moment, found
+    if unread and not has_read:
         raise unread
-    return parts, tuple(looks)
 
 
 def caption(number: int, moment: Moment) -> str:
