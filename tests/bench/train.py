@@ -1,13 +1,14 @@
 """Training with kept features and shared frames, beside a plain loop that does what upstream does.
 
-Two settings, with the starter's parts in one process and one thread, side by side; seconds are of the processor,
-so that what else the machine does counts little.
+Two settings, with the starter's language model in one process and one thread, side by side; seconds are of the
+processor, so that what else the machine does counts little.
 
 scenes     the starter data set. `plain` is upstream's: a row a question, its video decoded and encoded each time,
            batches of four padded to the longest prompt there may be (the published code pads every row to its limit)
 ordinary   what users have: 720p h264 of a minute, in stage 2 a caption each, in stage 3 several questions. Looking
            each time beside kept features, and what decoding, encoding and the language model (which no cache saves)
-           take of a video
+           take of a video; by the starter's vision encoder, and by CLIP ViT-L/14's shape (random weights), the size
+           of the published systems' encoders
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 
 import torch
 
-from mgv.config import ModelParams
+from mgv.config import ModelParams, PartParams
 from mgv.data.features import Eye, FeatureCache, read_sample
 from mgv.data.lessons import Lessons
 from mgv.data.scenes import make_scenes
@@ -58,17 +59,56 @@ def run(quick: bool) -> Result:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        model, processor = new_model(ModelParams(num_frames=NUM_FRAMES), "cpu")
-        adapt(model, lora=Lora(rank=16, alpha=32, dropout=0.0))
-        model.train()
-        with tempfile.TemporaryDirectory() as folder:
-            scenes = time_scenes(model, processor, Path(folder), 8 if quick else 25)
-            ordinary = time_ordinary(model, processor, Path(folder), 4 if quick else 12, 2 if quick else 3)
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            media = minutes_of_720p(folder, 4)
+            model, processor = _learner(ModelParams(num_frames=NUM_FRAMES))
+            results = [
+                time_scenes(model, processor, folder / "scenes", 4 if quick else 10),
+                time_ordinary(model, processor, folder / "starter", media, "starter", 1 if quick else 2),
+            ]
+            model, processor = _learner(clip_large(folder / "clip"))
+            results.append(
+                time_ordinary(
+                    model, processor, folder / "clip", media[:2], "CLIP ViT-L/14", 1 if quick else 2
+                )
+            )
     finally:
         torch.set_num_threads(threads)
-    sizes = {"num_frames": NUM_FRAMES, "batch_size": BATCH, **scenes.sizes, **ordinary.sizes}
-    details = {**scenes.details, **ordinary.details}
-    return Result(figures=[*scenes.figures, *ordinary.figures], sizes=sizes, details=details)
+    sizes = {"num_frames": NUM_FRAMES, "batch_size": BATCH}
+    return Result(
+        figures=[figure for result in results for figure in result.figures],
+        sizes=sizes | {name: size for result in results for name, size in result.sizes.items()},
+        details={name: seconds for result in results for name, seconds in result.details.items()},
+    )
+
+
+def _learner(params: ModelParams) -> tuple[VideoLLM, Processor]:
+    model, processor = new_model(params, "cpu")
+    adapt(model, lora=Lora(rank=16, alpha=32, dropout=0.0))
+    return model.train(), processor
+
+
+def clip_large(folder: Path) -> ModelParams:
+    """A vision encoder of CLIP ViT-L/14's shape: 304 million parameters, 256 patches of 1024 (huggingface.co,
+    openai/clip-vit-large-patch14, config.json).
+    """
+    from transformers import CLIPVisionConfig, CLIPVisionModel
+
+    shape = CLIPVisionConfig(hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16,
+                             image_size=224, patch_size=14)  # fmt: skip
+    torch.manual_seed(0)
+    CLIPVisionModel(shape).save_pretrained(folder)
+    return ModelParams(vision_encoder=PartParams(name="clip", pretrained=str(folder)), num_frames=NUM_FRAMES)
+
+
+def minutes_of_720p(folder: Path, count: int) -> list[str]:
+    """So many h264 files of a minute."""
+    pictures = make_pictures(folder / "pictures.mp4", seconds=10.0)
+    return [
+        str(mux_looped(folder / f"{number}.mp4", length_s=60.0 + number, pictures=pictures))
+        for number in range(count)
+    ]
 
 
 def time_scenes(model: VideoLLM, processor: Processor, folder: Path, num_videos: int) -> Result:
@@ -106,14 +146,10 @@ def time_scenes(model: VideoLLM, processor: Processor, folder: Path, num_videos:
 
 
 def time_ordinary(
-    model: VideoLLM, processor: Processor, folder: Path, num_videos: int, num_rounds: int
+    model: VideoLLM, processor: Processor, folder: Path, media: Sequence[str], encoder: str, num_rounds: int
 ) -> Result:
-    """Videos as users have them, in stages 2 and 3."""
-    pictures = make_pictures(folder / "pictures.mp4", seconds=10.0)
-    media = [
-        str(mux_looped(folder / f"{number}.mp4", length_s=60.0 + number, pictures=pictures))
-        for number in range(num_videos)
-    ]
+    """Videos as users have them, in stages 2 and 3. encoder: how it is called in the figures."""
+    num_videos = len(media)
     described = [
         _sample(name, number, (("Describe the video.", CAPTION),)) for number, name in enumerate(media)
     ]
@@ -122,7 +158,7 @@ def time_ordinary(
     decoding, _ = _timed({"decode": lambda: [read_sample(each, processor) for each in asked] and []}, 1)
     look, _ = _timed({"look": lambda: [looking.look(each) for each in asked] and []}, 1)
     decode_s, look_s = decoding["decode"][0], look["look"][0]
-    figures, details = [], {"decode": decode_s, "decode and encode": look_s}
+    figures, details = [], {f"{encoder}: decode": decode_s, f"{encoder}: decode and encode": look_s}
     for stage, samples in (("pretrain_video", described), ("instruct", asked)):
         lessons = Lessons(samples, processor, 16)
         groups = _fours(list(range(len(lessons))))
@@ -138,11 +174,11 @@ def time_ordinary(
             f"{(look_s - decode_s) / num_videos:.2f} s, language model {learn_s / num_videos:.2f} s"
         )
         figures.append(
-            Figure(what=f"{stage}, minutes of 720p: features kept, of looking each time", unit="x",
+            Figure(what=f"{stage}, minutes of 720p, {encoder} encoder: features kept, of looking each time", unit="x",
                    goal=CACHE_GOAL, beside=beside, value=ratio(seconds["kept"], seconds["looking"]))
         )  # fmt: skip
-        details |= {stage: seconds}
-    return Result(figures=figures, sizes={"minutes_of_720p": num_videos}, details=details)
+        details |= {f"{encoder}: {stage}": seconds}
+    return Result(figures=figures, sizes={f"minutes_of_720p, {encoder}": num_videos}, details=details)
 
 
 def _timed(
