@@ -13,7 +13,6 @@ import re
 import sqlite3
 import threading
 from collections.abc import Iterable
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +86,10 @@ class MediaReader:
         self._cache = _FactsCache(workspace.root / "data" / "media.sqlite")
         self._subtitles: dict[Path, dict[str, list[str]]] = {}
 
+    def close(self) -> None:
+        """Let go of what is known of files."""
+        self._cache.close()
+
     def image(self, media: str) -> MediaFacts:
         """The facts of an image file or tar member. Raises MediaError when it is damaged."""
         if split_member(media):
@@ -151,14 +154,18 @@ class _FactsCache:
     """Facts by path, size and time of change. One that cannot be read or written only costs time."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._lock = path, threading.Lock()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._run(_TABLE)
+            self._db = _opened(path)
         except sqlite3.DatabaseError:
             logger.warning("%s cannot be read; media are hashed again", path)
             path.unlink(missing_ok=True)
-            self._run(_TABLE)
+            self._db = _opened(path)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
 
     def get(self, path: Path) -> MediaFacts | None:
         """The facts of a file that has not changed since."""
@@ -179,6 +186,17 @@ class _FactsCache:
         return facts
 
     def _run(self, words: str, values: Iterable[Any] = ()) -> list[Any]:
-        with self._lock, closing(sqlite3.connect(self._path)) as db, db:
-            db.execute("pragma synchronous = off")  # a cache: fast, not safe
-            return db.execute(words, tuple(values)).fetchall()
+        with self._lock:
+            return self._db.execute(words, tuple(values)).fetchall()
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """A connection for any thread that commits each statement. Raises sqlite3.DatabaseError for another file."""
+    db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+    try:
+        db.execute("pragma synchronous = off")  # a cache: fast, not safe
+        db.execute(_TABLE)
+    except sqlite3.DatabaseError:
+        db.close()
+        raise
+    return db

@@ -54,6 +54,7 @@ def preparing(workspace: Workspace) -> Iterator[Preparation]:
         try:
             yield run
         finally:
+            run.media.close()
             shutil.rmtree(run.parts_dir, ignore_errors=True)
 
 
@@ -68,7 +69,7 @@ class Preparation:
                 source_named(source.name)
         for stage in STAGES:
             _check_weights(stage, self._of_stage(stage))
-        self._media = MediaReader(workspace)
+        self.media = MediaReader(workspace)
         self._declared: dict[str, tuple[str, str]] = {}
         self._reports: dict[str, SourceReport] = {}
         self.parts_dir = workspace.root / "data" / ".prepare"
@@ -165,9 +166,9 @@ class Preparation:
         """The sample with what its media is. Raises MediaError, or RowError for a stretch outside of the video."""
         shown = self._shown(sample.media)
         if sample.is_image:
-            return replace(sample, media=shown, media_id=self._media.image(sample.media).media_id)
+            return replace(sample, media=shown, media_id=self.media.image(sample.media).media_id)
         path = Path(sample.media)
-        facts = self._media.video(path)
+        facts = self.media.video(path)
         assert facts.end_s is not None, "a video has an end"
         start_s = max(sample.start_s, facts.start_s)
         end_s = facts.end_s if sample.end_s is None else min(sample.end_s, facts.end_s)
@@ -181,7 +182,7 @@ class Preparation:
             root = self._workspace.root
             inside = path.relative_to(root / source.media)
             own = root / source.subtitles / inside if source.subtitles else None
-            cues = self._media.cues(path, facts.media_id, own)
+            cues = self.media.cues(path, facts.media_id, own)
         return replace(
             sample,
             media=shown,
