@@ -327,6 +327,8 @@ class EvaluateParams:
 
     model: str = "models/train/instruct"
     """The folder of a video language model, `champion` or a published version, or `starter`, which comes with mgv."""
+    quantization: Quantization = "none"
+    """How its language model is held: `8bit` and `4bit` need CUDA and bitsandbytes."""
     questions: str | None = "data/prepare/instruct/test.jsonl"
     """A question file that the model answers from the clips; `starter`: scenes that come with mgv; or None."""
     questions_format: str = "samples"

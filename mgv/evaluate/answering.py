@@ -149,6 +149,7 @@ class ModelSystem:
             "system": "model",
             "version": VERSION,
             "model": folder_digest(self._folder),
+            "quantization": params.quantization,
             "use_subtitles": params.use_subtitles,
             "max_new_tokens": params.max_new_tokens,
             "repetition_penalty": params.repetition_penalty,
@@ -224,7 +225,7 @@ class ModelSystem:
     def _loaded(self) -> tuple[VideoLLM, Processor]:
         from mgv.model.checkpoint import load_checkpoint
 
-        return load_checkpoint(self._folder, device=self._device)
+        return load_checkpoint(self._folder, device=self._device, quantization=self._params.quantization)
 
 
 def read_clip(item: Item, processor: Processor, use_subtitles: bool) -> Clip:

@@ -280,6 +280,14 @@ def test_an_unreadable_video_fails_alone(
     assert errors["a1"] == ""
 
 
+def test_a_model_is_held_as_asked_and_its_answers_are_kept_apart(model_folder: Path):
+    """Where there is no CUDA, the words of the refusal show that the wish arrived."""
+    quantized = ModelSystem(model_folder, replace(TINY, quantization="4bit"), device="cpu")
+    assert quantized.facts() != ModelSystem(model_folder, TINY).facts()
+    with pytest.raises(ConfigError, match="4bit: needs a CUDA GPU"):
+        quantized.answer(Item(item_id="a", videos=("a.mp4",), question="what?", answer="x"))
+
+
 SLOW_RUN = """
 import sys, time
 from pathlib import Path
