@@ -55,11 +55,22 @@ class Programs:
     def retrain(self, cwd: Path, *options: str) -> subprocess.CompletedProcess[str]:
         return self.run([sys.executable, "-m", "flows.retrain", *options], cwd)
 
+    def stop(self, process: subprocess.Popen[bytes]) -> None:
+        """Ask it to end, and see that it does: Prefect's worker does not where the shell has SIGINT ignored."""
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(60)
+        _kill(process)
+
     def end(self) -> None:
         for process in self.running:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            _kill(process)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def free_port() -> int:

@@ -50,8 +50,7 @@ def promoted(programs: Programs, notices: Notices, tmp_path_factory: pytest.Temp
     assert "retrain/talks deployed" in deployed.stdout, deployed.stderr
     wait_for("promotion", lambda: notices.told, log=programs.log)
     wait_for("end", lambda: _note(workspace).get("done"), log=programs.log)
-    worker.terminate()
-    worker.wait()
+    programs.stop(worker)
     return find_workspace(root)
 
 
