@@ -1,5 +1,8 @@
 """Training with kept features and shared frames, beside a plain loop that does what upstream does.
 
+    python -m tests.bench train [--quick]           # CPU: the two settings below
+    python -m tests.bench.train --size 7b           # GPU: the paper's shapes in random bf16, on scenes only
+
 Two settings, with the starter's language model in one process and one thread, side by side; seconds are of the
 processor, so that what else the machine does counts little.
 
@@ -13,6 +16,7 @@ ordinary   what users have: 720p h264 of a minute, in stage 2 a caption each, in
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -29,11 +33,12 @@ from mgv.data.lessons import Lessons
 from mgv.data.scenes import make_scenes
 from mgv.model.adapt import Lora, adapt
 from mgv.model.processor import Batch, Processor
-from mgv.model.video_llm import VideoLLM
+from mgv.model.video_llm import IGNORED, VideoLLM
 from mgv.records import Sample, Turn
 from mgv.train.stages import new_model
 from tests.bench.make import make_pictures, mux_looped
 from tests.bench.measure import Figure, Result, ratio, rounds
+from tests.bench.model import real, tiny
 
 PLAIN_GOAL = 0.25
 """Issue 4: at least four times the samples a second of a plain loop."""
@@ -44,6 +49,9 @@ NUM_FRAMES = 4
 LONGEST_WORDS = 160
 """Prompt and answer beside the frames: the longest of the data set has about so many tokens."""
 CAPTION = "A camera pans slowly over blotches of many colours behind a grid of light and dark lines."
+PUBLISHED_LENGTH = 3857
+"""Positions that MiniGPT4-Video's training pads every row to, with Llama-2: 3600 of prompt, 256 of answer, one mark
+(minigpt4_video_llama_2.yaml, mini_gpt4_llama_v2.py)."""
 QUESTIONS = (
     ("What does the camera do?", "It pans slowly to the right and downwards."),
     ("What is seen in the background?", "Large and small blotches of many colours."),
@@ -111,8 +119,13 @@ def minutes_of_720p(folder: Path, count: int) -> list[str]:
     ]
 
 
-def time_scenes(model: VideoLLM, processor: Processor, folder: Path, num_videos: int) -> Result:
-    """The starter data set's questions, by all loops."""
+def scene_loops(
+    model: VideoLLM, processor: Processor, folder: Path, num_videos: int, longest: int
+) -> tuple[dict[str, Callable[[], list[float]]], Lessons, Eye]:
+    """Every way to learn the starter data set's questions, the questions, and their kept features.
+
+    longest: tokens that `plain` pads to.
+    """
     samples = [
         sample
         for stage, split, sample in make_scenes(folder / "scenes", num_videos=num_videos, seed=7)
@@ -122,18 +135,24 @@ def time_scenes(model: VideoLLM, processor: Processor, folder: Path, num_videos:
     lessons = Lessons(samples, processor, 16)
     groups = _fours(list(range(len(lessons))))
     fours = _fours([(sample, turn) for sample in samples for turn in range(len(sample.turns))])
-    longest = processor.config.tokens_per_frame * NUM_FRAMES + LONGEST_WORDS
-    loops: dict[str, Callable[[], list[float]]] = {
+    loops = {
         "plain": lambda: [_step(model, _plain(four, processor, longest)) for four in fours],
         "looking, a row each": lambda: [_step(model, _rows(four, processor, looking)) for four in fours],
         "kept, a row each": lambda: [_step(model, _rows(four, processor, kept)) for four in fours],
         "looking, shared frames": partial(_losses, model, lessons, groups, looking),
         "mgv train": partial(_losses, model, lessons, groups, kept),
     }
+    return loops, lessons, kept
+
+
+def time_scenes(model: VideoLLM, processor: Processor, folder: Path, num_videos: int) -> Result:
+    """The starter data set's questions, by all loops."""
+    longest = processor.config.tokens_per_frame * NUM_FRAMES + LONGEST_WORDS
+    loops, lessons, _ = scene_loops(model, processor, folder, num_videos, longest)
     seconds, losses = _timed(loops, 1)
     assert losses["mgv train"] == losses["looking, shared frames"], "kept features give other losses"
     assert losses["kept, a row each"] == losses["looking, a row each"], "kept features give other losses"
-    questions = sum(map(len, fours))
+    questions = _num_questions(lessons)
     beside = "; ".join(f"{name} {questions / each[0]:.2f} questions/s" for name, each in seconds.items())
     figures = [
         Figure(what="training, time of a plain loop's", unit="x", goal=PLAIN_GOAL, beside=beside,
@@ -207,8 +226,14 @@ def _losses(model: VideoLLM, lessons: Lessons, groups: list[list[int]], eye: Eye
     return [_step(model, lessons.collate(group, eye)) for group in groups]
 
 
+def _num_questions(lessons: Lessons) -> int:
+    return sum(len(lessons[number].turns) for number in range(len(lessons)))
+
+
 def _step(model: VideoLLM, batch: Batch) -> float:
-    loss = model(**batch.inputs()).loss
+    device = model.get_input_embeddings().weight.device
+    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        loss = model(**batch.to(device).inputs()).loss
     loss.backward()
     model.zero_grad()
     return float(loss)
@@ -244,3 +269,59 @@ def _rows(pairs: list[tuple[Sample, int]], processor: Any, eye: Eye) -> Batch:
         clips.append(replace(eye.look(sample).clip(sample), question=asked.question, answer=asked.answer))
     batch: Batch = processor(clips)
     return batch
+
+
+def main() -> None:
+    """Questions and tokens a second, and model FLOPs utilisation: `mgv train` beside the plain loop."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.train", description=main.__doc__)
+    parser.add_argument("--size", choices=["tiny", "7b"], default="7b", help="tiny: to see that it runs")
+    parser.add_argument("--videos", type=int, default=8, help="scenes to learn (8)")
+    parser.add_argument(
+        "--peak-tflops",
+        type=float,
+        default=989.4,
+        help="of the GPU, dense bf16 (989.4: H100 SXM's data sheet)",
+    )
+    asked = parser.parse_args()
+    num_frames, longest, make = (45, PUBLISHED_LENGTH, real) if asked.size == "7b" else (4, 128, tiny)
+    model, processor = make(num_frames)
+    adapt(model, lora=Lora())
+    model.language_model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model.train()
+    with tempfile.TemporaryDirectory() as folder:
+        loops, lessons, kept = scene_loops(model, processor, Path(folder), asked.videos, longest)
+        wall = rounds({name: loops[name] for name in ("plain", "mgv train")}, 2).wall
+        tokens, flops = _work(model, lessons, kept)
+    for name, seconds in wall.items():
+        print(f"{name}: {_num_questions(lessons) / min(seconds):.2f} questions/s")
+    share, best = ratio(wall["mgv train"], wall["plain"]), min(wall["mgv train"])
+    print(f"mgv train takes {share:.3f} of the plain loop's time (goal {PLAIN_GOAL})")
+    used = flops / best / asked.peak_tflops / 1e12
+    print(f"{tokens / best:.0f} tokens/s, {used:.1%} of the peak in model FLOPs")
+
+
+def _work(model: VideoLLM, lessons: Lessons, kept: Eye) -> tuple[int, float]:
+    """Tokens of all rows, and the FLOPs to learn them.
+
+    Two a weight and token forward, and as many for the gradient of what a layer was given; causal attention, whose
+    inputs all have gradients (arXiv 2204.02311, appendix B, less the gradients of frozen weights). What checkpointing
+    computes again does not count, nor does LoRA, half a per cent of the weights.
+    """
+    language = model.language_model
+    layers, width = language.config.num_hidden_layers, language.config.hidden_size
+    weights = sum(
+        p.numel() for name, p in language.named_parameters() if "layers." in name and "lora_" not in name
+    )
+    tokens, flops = 0, 0.0
+    for number in range(len(lessons)):
+        batch = lessons.collate([number], kept)
+        assert batch.labels is not None
+        length, num_answers = batch.input_ids.shape[1], int((batch.labels != IGNORED).sum())
+        tokens += length
+        flops += 4 * weights * length + 6 * layers * width * length**2
+        flops += 4 * width * language.config.vocab_size * num_answers
+    return tokens, flops
+
+
+if __name__ == "__main__":
+    main()
