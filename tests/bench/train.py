@@ -51,7 +51,7 @@ LONGEST_WORDS = 160
 CAPTION = "A camera pans slowly over blotches of many colours behind a grid of light and dark lines."
 PUBLISHED_LENGTH = 3857
 """Positions that MiniGPT4-Video's training pads every row to, with Llama-2: 3600 of prompt, 256 of answer, one mark
-(minigpt4_video_llama_2.yaml, mini_gpt4_llama_v2.py)."""
+(mini_gpt4_llama_v2.py:253-256, 403-410)."""
 QUESTIONS = (
     ("What does the camera do?", "It pans slowly to the right and downwards."),
     ("What is seen in the background?", "Large and small blotches of many colours."),
@@ -236,7 +236,7 @@ def _step(model: VideoLLM, batch: Batch) -> float:
         loss = model(**batch.to(device).inputs()).loss
     loss.backward()
     model.zero_grad()
-    return float(loss)
+    return float(loss.detach())
 
 
 def _fours(items: list[Any]) -> list[list[Any]]:
