@@ -215,9 +215,8 @@ def differences(facts: Mapping[str, Any], of: str) -> list[str]:
         f"decoding here is greedy, at most {model['max_new_tokens']} tokens, repetition penalty "
         f"{model['repetition_penalty']:g}"
     )
-    if (
-        quantization := model.get("quantization", "none")
-    ) != "none":  # a run made before there was a choice has none
+    quantization = model.get("quantization", "none")  # a run made before there was a choice has none
+    if quantization != "none":
         said.append(f"the language model is held in {quantization} here")
     if not model["use_subtitles"]:
         said.append("subtitles are not shown here")
