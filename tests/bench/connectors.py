@@ -3,7 +3,8 @@
     python -m tests.bench.connectors FOLDER [--share 0.3]
 
 Each gets a workspace in FOLDER, the same samples in the same order, and `share` of the starter's steps in all three
-stages. A run that was stopped goes on. An hour and more on two cores: not part of `make bench`.
+stages. A run that was stopped goes on, and what was found stays found: another share, another FOLDER. An hour and
+more on two cores: not part of `make bench`.
 """
 
 from __future__ import annotations
