@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import configparser
 import json
+import logging
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -20,6 +22,8 @@ from typing import Any, Literal
 import yaml
 
 from mgv.errors import WorkspaceError, error_of
+
+logger = logging.getLogger(__name__)
 
 _OFFLINE = {"DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "1", "GIT_TERMINAL_PROMPT": "0"}
 _SETTINGS = """\
@@ -43,7 +47,7 @@ def _run(words: list[str], cwd: Path) -> str:
         raise WorkspaceError(f"{words[0]!r} is not installed; mgv needs it to version a workspace") from error
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
-        reason = next((line for line in said if line.startswith("ERROR")), said[-1])
+        reason = next((line for line in said if line.startswith(("ERROR", "fatal:"))), said[-1])
         raise WorkspaceError(f"{' '.join(words[-3:])} failed in {cwd}: {reason.strip()}")
     return done.stdout.strip()
 
@@ -100,19 +104,32 @@ def _identity(root: Path) -> list[str]:
 
 
 def track(root: Path, path: Path, *, relink: bool = True) -> None:
-    """Put a file or folder under DVC (`dvc add`), which writes `<path>.dvc` and stages it in git.
+    """Put a file or folder under DVC (`dvc add`), which writes `<path>.dvc`, and stage that in git.
 
     relink: its files become links to DVC's cache, one after the other; without, they are copied there and left alone.
+    git itself stages: DVC's own writing of the index (dulwich), killed, leaves a lock that stops git until somebody
+    deletes it. What cannot be staged is tracked all the same, with a warning.
     """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     mend_lock(root)
     try:
-        with Repo(str(root)) as repo:
+        with Repo(str(root), config={"core": {"autostage": False}}) as repo:
+            repo.scm_context.quiet = True  # says how to stage, by print, to standard output
             repo.add(str(path), relink=relink)
+            with repo.lock:
+                _stage([path.with_name(f"{path.name}.dvc"), path.with_name(".gitignore")], root)
     except (DvcException, OSError) as error:
         raise WorkspaceError(f"dvc add {path.relative_to(root)} failed in {root}: {error}") from error
+
+
+def _stage(paths: list[Path], root: Path) -> None:
+    names = [str(path.relative_to(root)) for path in paths if path.exists()]
+    try:
+        _run(["git", "add", "--", *names], root)
+    except WorkspaceError as error:
+        logger.warning("not staged in git (`git add %s` does it): %s", shlex.join(names), error)
 
 
 def changed_stages(root: Path) -> list[str]:

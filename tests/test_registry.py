@@ -498,6 +498,24 @@ def test_dvc_works_again_after_a_kill_that_cut_its_lock_short(
     assert (workspace.published_dir / f"{version}.dvc").is_file()
 
 
+def test_what_git_cannot_stage_is_kept_by_dvc_all_the_same(
+    workspace: Workspace, model_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    lock = workspace.root / ".git/index.lock"
+    lock.touch()  # a git command at work, or one that was killed
+    version = publish(workspace, another(model_folder, tmp_path / "m2")).version
+    assert (workspace.published_dir / f"{version}.dvc").is_file()
+    (warning,) = [record.getMessage() for record in caplog.records if "staged" in record.getMessage()]
+    assert f"`git add models/published/{version}.dvc`" in warning
+    assert "index.lock': File exists" in warning
+    assert lock.exists()
+    lock.unlink()
+    after = publish(workspace, another(model_folder, tmp_path / "m3", "a third")).version
+    staged = subprocess.run(["git", "diff", "--cached", "--name-only"], cwd=workspace.root, check=True,
+                            capture_output=True, text=True).stdout.split()  # fmt: skip
+    assert f"models/published/{after}.dvc" in staged
+
+
 # the command line
 
 

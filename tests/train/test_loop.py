@@ -287,6 +287,7 @@ from pathlib import Path
 import accelerate
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+from torch.distributed.elastic.multiprocessing.errors import record
 from torch.distributed.tensor import DTensor
 from mgv.train import loop
 from mgv.train.stages import train_stage
@@ -305,7 +306,7 @@ def checked(folder, model, *rest):
     return load(folder, model, *rest)
 if sys.argv[2] == "fsdp":
     accelerate.Accelerator.__init__, loop.load_state = sharded, checked
-train_stage(find_workspace(Path(sys.argv[1])), "pretrain_image")
+record(train_stage)(find_workspace(Path(sys.argv[1])), "pretrain_image")  # torchrun ends with what it raised
 """
 
 
