@@ -140,21 +140,29 @@ def read_stretch(path: Path, start_s: float, end_s: float, frame_rate: float, pr
 
 
 class FeatureCache:
-    """A Lance table of features by key, with an upper bound on its size."""
+    """A Lance table of features by key, with an upper bound on its size. Several processes may fill it at once."""
 
     def __init__(self, folder: Path, max_gb: float) -> None:
         import lancedb
+        from filelock import FileLock
 
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self._max_bytes = folder, max_gb * 1e9
+        self._lock = FileLock(folder / ".lock")
         database = lancedb.connect(folder)
-        for name in database.list_tables().tables:
-            if name != TABLE:
-                logger.warning("%s: kept by another version in another form; looked at again", folder)
-                database.drop_table(name, ignore_missing=True)
-        self._table: Any = database.create_table(TABLE, schema=_schema(), exist_ok=True)
+        with self._lock:  # of two processes that make a table at once, the second empties it (lancedb 0.40)
+            for name in database.list_tables().tables:
+                if name != TABLE:
+                    logger.warning("%s: kept by another version in another form; looked at again", folder)
+                    database.drop_table(name, ignore_missing=True)
+            self._table: Any = database.create_table(TABLE, schema=_schema(), exist_ok=True)
+        self._find()
+
+    def _find(self) -> None:
+        """Where each key's row is; rows are only ever added."""
         rows = self._table.search().select(["key", "num_bytes"]).limit(None).to_arrow()
         self._places = {key: place for place, key in enumerate(rows["key"].to_pylist())}
+        self._num_rows = len(rows)
         self.num_bytes = sum(rows["num_bytes"].to_pylist())
 
     def __contains__(self, key: str) -> bool:
@@ -177,13 +185,18 @@ class FeatureCache:
         return {row["key"]: _look(row) for row in rows}
 
     def write(self, looks: dict[str, Look]) -> None:
-        """Add rows, in one version of the table."""
+        """Add rows, in one version of the table; what another process has added since is left out."""
         if not looks:
             return
-        rows = [_row(key, look) for key, look in looks.items()]
-        self._table.add(rows)
-        first = len(self._places)
-        self._places |= {key: first + i for i, key in enumerate(looks)}
+        with self._lock:
+            self._table.checkout_latest()
+            if self._table.count_rows() != self._num_rows:
+                self._find()
+            rows = [_row(key, look) for key, look in looks.items() if key not in self]
+            if rows:
+                self._table.add(rows)
+        self._places |= {row["key"]: self._num_rows + i for i, row in enumerate(rows)}
+        self._num_rows += len(rows)
         self.num_bytes += sum(row["num_bytes"] for row in rows)
         if self.is_full:
             logger.warning("%s: %.1f GB, its bound (train.cache_max_gb): the rest is not kept",

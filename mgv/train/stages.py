@@ -74,19 +74,13 @@ def train_stage(workspace: Workspace, stage: str, progress: Progress | None = No
     torch.manual_seed(params.train.seed)
     model, processor = begin_model(workspace, stage, device)
     base = fingerprint(model)
-    cache = (
-        FeatureCache(workspace.root / "data/features", params.train.cache_max_gb)
-        if params.train.cache_features
-        else None
-    )
-    eye = Eye(model, processor, cache, workspace.root)
+    eye = Eye(model, processor, root=workspace.root)
     _adapt(model, chosen, params.model)
-    if cache is not None:
-        if accelerator.is_main_process:
-            _look_at_all(eye, list(files.values()), report)
-        accelerator.wait_for_everyone()
-        if not accelerator.is_main_process:
-            eye.cache = FeatureCache(cache.folder, params.train.cache_max_gb)
+    if params.train.cache_features:
+        with accelerator.main_process_first():
+            eye.cache = FeatureCache(workspace.root / "data/features", params.train.cache_max_gb)
+            if accelerator.is_main_process:
+                _look_at_all(eye, eye.cache, list(files.values()), report)
     weights = read_weights(files["train"].path.parent)
     lessons = {
         split: Lessons(file, processor, chosen.turns_per_video, weights if split == "train" else None)
@@ -194,9 +188,8 @@ def _sample_files(root: Path, stage: str) -> dict[str, SampleFile]:
     }
 
 
-def _look_at_all(eye: Eye, files: list[SampleFile], progress: Progress | None) -> None:
+def _look_at_all(eye: Eye, cache: FeatureCache, files: list[SampleFile], progress: Progress | None) -> None:
     """Fill the feature cache."""
-    assert eye.cache is not None
     total = sum(map(len, files))
     done = 0
 
@@ -210,8 +203,8 @@ def _look_at_all(eye: Eye, files: list[SampleFile], progress: Progress | None) -
     logger.info(
         "%d videos and images looked at; %s holds %.2f GB",
         encoded,
-        eye.cache.folder,
-        eye.cache.num_bytes / 1e9,
+        cache.folder,
+        cache.num_bytes / 1e9,
     )
 
 

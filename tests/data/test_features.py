@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -152,6 +154,39 @@ def test_several_are_read_in_the_order_asked_for(tmp_path: Path):
     }
     assert found["9"].features.shape == (2, 1, 3)
     assert (found["9"].times_s, found["9"].frame_rate) == ((0.0, 1.0), 25.0)
+
+
+def look_of(value: int) -> Look:
+    return Look(features=torch.full((1, 2, 3), value, dtype=torch.float16), times_s=(0.5,), frame_rate=1.0)
+
+
+def value_in(cache: FeatureCache, key: str) -> float:
+    return float(cache.read([key])[key].features[0, 0, 0])
+
+
+def test_two_that_fill_a_cache_by_turns_find_their_own(tmp_path: Path):
+    one, two = (FeatureCache(tmp_path / "features", 1.0) for _ in range(2))
+    one.write({"a": look_of(1)})
+    two.write({"b": look_of(2), "a": look_of(1)})  # "a" is there since
+    one.write({"c": look_of(3)})
+    assert [value_in(one, key) for key in "abc"] == [1, 2, 3]
+    assert [value_in(two, key) for key in "ab"] == [1, 2]
+    fresh = FeatureCache(tmp_path / "features", 1.0)
+    assert (len(fresh), fresh.num_bytes) == (3, 3 * 2 * 3 * 2)
+
+
+def test_none_of_several_that_make_a_cache_at_once_empties_it(tmp_path: Path):
+    def fill(number: int) -> None:
+        together.wait()
+        cache = FeatureCache(folder, 1.0)
+        cache.write({str(number): look_of(number)})
+
+    with ThreadPoolExecutor(4) as pool:
+        for turn in range(20):
+            folder, together = tmp_path / str(turn), Barrier(4)
+            list(pool.map(fill, range(4)))
+            cache = FeatureCache(folder, 1.0)
+            assert [value_in(cache, str(number)) for number in range(4)] == [0, 1, 2, 3]
 
 
 def test_a_cache_of_another_form_is_not_read(tmp_path: Path, caplog: pytest.LogCaptureFixture):
