@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,14 @@ RANDOM_PARTS = {
     "text_embedder": {"name": "sentence", "pretrained": "random"},
     "transcriber": {"name": "whisper", "pretrained": "random"},
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Flows keep their runs in the tests' own folder; its database is made once, which takes seconds."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -33,19 +33,18 @@ def run(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProce
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_dvc_repro_runs_the_flow_once_and_equals_the_command(workspace: Workspace, tmp_path: Path):
-    home = {"PREFECT_HOME": str(tmp_path / "prefect")}
     ingest(
         workspace, [make_video(tmp_path / f"{name}.mp4", num_frames=n) for name, n in (("a", 25), ("b", 50))]
     )
     (workspace.videos_dir / "bad.mp4").write_text("not a video")
-    done = run("dvc", "repro", "materialize", cwd=workspace.root, **home)
+    done = run("dvc", "repro", "materialize", cwd=workspace.root)
     assert done.returncode == 0, done.stderr
     manifest = read_manifest(workspace.manifest)
     assert manifest is not None
     assert set(manifest.failed) == {"bad.mp4"}
     assert manifest.num_frames == 3
     assert (workspace.root / "dvc.lock").exists()
-    again = run("dvc", "repro", "materialize", cwd=workspace.root, **home)
+    again = run("dvc", "repro", "materialize", cwd=workspace.root)
     assert "didn't change, skipping" in again.stdout
     assert materialize(workspace, rebuild=True).manifest.digest == manifest.digest
 
@@ -54,10 +53,7 @@ def test_dvc_repro_runs_the_flow_once_and_equals_the_command(workspace: Workspac
 @pytest.mark.timeout(400)
 def test_the_ingest_flow_takes_videos_in(workspace: Workspace, tmp_path: Path):
     clip = make_video(tmp_path / "clip.mp4", num_frames=10)
-    done = run(
-        "flows.ingest", str(clip), "--library", str(workspace.root), cwd=tmp_path,
-        PREFECT_HOME=str(tmp_path / "prefect"),
-    )  # fmt: skip
+    done = run("flows.ingest", str(clip), "--library", str(workspace.root), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     stored = json.loads(workspace.videos_index.read_text())
     assert [file["name"] for file in stored] == ["clip.mp4"]
@@ -66,10 +62,7 @@ def test_the_ingest_flow_takes_videos_in(workspace: Workspace, tmp_path: Path):
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_flow_that_cannot_go_on_exits_non_zero(workspace: Workspace, tmp_path: Path):
-    done = run(
-        "flows.materialize", "--library", str(tmp_path / "nowhere"), cwd=workspace.root,
-        PREFECT_HOME=str(tmp_path / "prefect"),
-    )  # fmt: skip
+    done = run("flows.materialize", "--library", str(tmp_path / "nowhere"), cwd=workspace.root)
     assert done.returncode != 0
     assert "no such folder" in done.stderr
 
@@ -77,7 +70,6 @@ def test_a_flow_that_cannot_go_on_exits_non_zero(workspace: Workspace, tmp_path:
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_dvc_prepares_the_library_and_again_only_when_something_changed(workspace: Workspace, tmp_path: Path):
-    home = {"PREFECT_HOME": str(tmp_path / "prefect")}
     talk = make_video(tmp_path / "talk.mp4", num_frames=50)
     talk.with_suffix(".vtt").write_text("WEBVTT\n\n00:00.000 --> 00:01.000\nHello.\n")
     ingest(workspace, [talk])
@@ -85,7 +77,7 @@ def test_dvc_prepares_the_library_and_again_only_when_something_changed(workspac
     (workspace.root / "mine.jsonl").write_text(json.dumps(row) + "\n")
     source = {"name": "samples", "annotations": "mine.jsonl", "split": "train"}
     set_params(workspace.root, prepare={"sources": [source]})
-    done = run("dvc", "repro", "prepare", cwd=workspace.root, **home)
+    done = run("dvc", "repro", "prepare", cwd=workspace.root)
     assert done.returncode == 0, done.stderr
     folder = workspace.root / "data" / "prepare"
     (sample,) = SampleFile(folder / "instruct" / "train.jsonl")
@@ -93,14 +85,14 @@ def test_dvc_prepares_the_library_and_again_only_when_something_changed(workspac
     metrics = json.loads(run("dvc", "metrics", "show", "--json", cwd=workspace.root).stdout)
     shown = metrics[""]["data"]["data/prepare/report.json"]["data"]
     assert shown["stages"]["instruct"]["train"]["samples"] == 1
-    assert "didn't change, skipping" in run("dvc", "repro", "prepare", cwd=workspace.root, **home).stdout
+    assert "didn't change, skipping" in run("dvc", "repro", "prepare", cwd=workspace.root).stdout
     before = {path: path.read_bytes() for path in sorted(folder.rglob("*.json*"))}
     prepare(find_workspace(workspace.root))
     assert {path: path.read_bytes() for path in sorted(folder.rglob("*.json*"))} == before
 
     (workspace.root / "mine.jsonl").write_text("{}\n")
     set_params(workspace.root, prepare={"seed": 1})
-    failed = run("dvc", "repro", "prepare", cwd=workspace.root, **home)
+    failed = run("dvc", "repro", "prepare", cwd=workspace.root)
     assert failed.returncode != 0
     assert "1 of 1 rows are bad" in failed.stderr
     assert "Retr" not in failed.stderr

@@ -96,7 +96,7 @@ def test_workers_compute_what_one_process_does_and_one_that_is_killed_is_replace
     words = shlex.split(command("ray-materialize", address))
     flow = subprocess.Popen(
         [sys.executable, *words[1:]], cwd=library.root,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(tmp_path / "prefect")},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     _kill_a_worker(flow)

@@ -28,8 +28,7 @@ def test_the_evaluate_stage_runs_in_shards_and_leaves_metrics_and_plots(
             "max_new_tokens": 4, "num_bootstrap": 50, "shards": 2,
         },
     )  # fmt: skip
-    home = {"PREFECT_HOME": str(tmp_path / "prefect"), "OMP_NUM_THREADS": "1"}
-    done = run("dvc", "repro", "--single-item", "evaluate", cwd=workspace.root, **home)
+    done = run("dvc", "repro", "--single-item", "evaluate", cwd=workspace.root, OMP_NUM_THREADS="1")
     assert done.returncode == 0, done.stderr
     metrics = run("dvc", "metrics", "show", "--json", cwd=workspace.root)
     assert "qa.accuracy" in metrics.stdout

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from pathlib import Path
 
 import pytest
 import yaml
@@ -15,16 +14,15 @@ from tests.test_flows import run
 
 @pytest.mark.slow
 @pytest.mark.timeout(500)
-def test_dvc_trains_once_and_shows_metrics_and_curves(trainable: Workspace, tmp_path: Path):
-    home = {"PREFECT_HOME": str(tmp_path / "prefect"), "OMP_NUM_THREADS": "1"}
+def test_dvc_trains_once_and_shows_metrics_and_curves(trainable: Workspace):
     root = trainable.root
-    done = run("dvc", "repro", "--single-item", "pretrain_image", cwd=root, **home)
+    done = run("dvc", "repro", "--single-item", "pretrain_image", cwd=root, OMP_NUM_THREADS="1")
     assert done.returncode == 0, done.stderr
     metrics = json.loads(run("dvc", "metrics", "show", "--json", cwd=root).stdout)
     shown = metrics[""]["data"]["results/train/pretrain_image/metrics.json"]["data"]
     assert shown["steps"] > 0
     assert (root / "results/train/pretrain_image/curves/train_loss.tsv").is_file()
-    again = run("dvc", "repro", "--single-item", "pretrain_image", cwd=root, **home)
+    again = run("dvc", "repro", "--single-item", "pretrain_image", cwd=root, OMP_NUM_THREADS="1")
     assert "didn't change, skipping" in again.stdout
 
 
@@ -41,7 +39,7 @@ def test_metrics_and_curves_are_kept_by_dvc_or_by_git_so_that_experiments_can_be
 
 
 @pytest.mark.slow
-def test_a_stage_that_cannot_start_exits_non_zero(trainable: Workspace, tmp_path: Path):
-    done = run("flows.train", "instruct", cwd=trainable.root, PREFECT_HOME=str(tmp_path / "prefect"))
+def test_a_stage_that_cannot_start_exits_non_zero(trainable: Workspace):
+    done = run("flows.train", "instruct", cwd=trainable.root)
     assert done.returncode != 0
     assert "starts from it: run `mgv train pretrain_video`" in done.stderr
