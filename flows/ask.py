@@ -26,7 +26,7 @@ LOG_EVERY = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class AskedQuestion:
     """A line of the file."""
 
     id: str
@@ -36,7 +36,7 @@ class Asked:
     """Ask only these."""
 
 
-def read_asked(path: Path) -> list[Asked]:
+def read_asked(path: Path) -> list[AskedQuestion]:
     """The questions of a file. Raises UsageError that names the line at fault."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -48,9 +48,9 @@ def read_asked(path: Path) -> list[Asked]:
     return asked
 
 
-def _asked(path: Path, number: int, line: str) -> Asked:
+def _asked(path: Path, number: int, line: str) -> AskedQuestion:
     if path.suffix != ".jsonl":
-        return Asked(id=str(number), question=line.strip())
+        return AskedQuestion(id=str(number), question=line.strip())
     try:
         row = json.loads(line)
         videos = row.get("videos")
@@ -58,12 +58,12 @@ def _asked(path: Path, number: int, line: str) -> Asked:
             raise ValueError('"question" is text, "videos" a list of names')
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f'{path}: line {number}: {error}; expected {{"question": …}}') from error
-    return Asked(
+    return AskedQuestion(
         id=str(row.get("id", number)), question=row["question"], videos=videos and [str(v) for v in videos]
     )
 
 
-def kept_answers(path: Path, asked: list[Asked]) -> list[dict[str, Any]]:
+def kept_answers(path: Path, asked: list[AskedQuestion]) -> list[dict[str, Any]]:
     """What an earlier run answered, without what failed and a line that a kill cut off."""
     rows = []
     questions = {each.id: each.question for each in asked}
@@ -87,7 +87,7 @@ def kept_answers(path: Path, asked: list[Asked]) -> list[dict[str, Any]]:
     retry_condition_fn=may_pass,
     cache_policy=NO_CACHE,
 )
-def answer_one(library: Any, asked: Asked) -> dict[str, Any]:
+def answer_one(library: Any, asked: AskedQuestion) -> dict[str, Any]:
     """A row of the answers' file."""
     given = library.ask(asked.question, videos=asked.videos)
     return {
@@ -102,7 +102,7 @@ def answer_one(library: Any, asked: Asked) -> dict[str, Any]:
 @flow(name="ask", flow_run_name="ask {questions}")
 def ask(questions: Path, output: Path | None = None, library: Path = Path()) -> dict[str, int]:
     """Answer every question from what is live. Raises MgvError when some failed: a further run asks those again."""
-    from mgv.api import Library
+    from mgv.ask.library import Library
 
     log = get_run_logger()
     os.environ[FLOW_RUN] = str(flow_run.id)
@@ -130,7 +130,7 @@ def ask(questions: Path, output: Path | None = None, library: Path = Path()) -> 
     return {"questions": len(asked), "kept": len(kept)}
 
 
-def _row(library: Any, asked: Asked) -> dict[str, Any]:
+def _row(library: Any, asked: AskedQuestion) -> dict[str, Any]:
     try:
         return answer_one(library, asked)
     except MgvError as error:

@@ -95,7 +95,7 @@ def evaluate(
     output = output or workspace.root / "results"
     opened = None
     if live and asks_library(params):
-        from mgv.api import Library
+        from mgv.ask.library import Library
 
         opened = Library.open(workspace.root)
     with gpu_slot():

@@ -85,7 +85,7 @@ def _computing(
 ) -> Iterator[Callable[[Work], VideoRows]]:
     """What computes a video's rows, as many at once as params say."""
     if params.engine == "ray" and num_videos:
-        from flows.cluster import workers
+        from mgv.library.cluster import workers
 
         with workers(params, num_videos) as pool:
             yield pool.compute

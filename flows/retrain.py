@@ -9,14 +9,12 @@ killed goes on where it was. One run at a time holds data/.retrain.lock, which t
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import sha256
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,22 +29,24 @@ from flows import FLOW_RUN, PARENT, may_pass, run_flow
 from flows.evaluate import evaluate
 from flows.notices import tell, tell_of_failure
 from mgv import registry, versioning
-from mgv.errors import BusyError, ConfigError, GateError
-from mgv.evaluate.gate import Check, checks_at_gate, worse_than_allowed, write_baseline
-from mgv.evaluate.results import Run, read_run
-from mgv.evaluate.run import asks_library
+from mgv.errors import ConfigError, GateError
+from mgv.evaluate.results import read_run
 from mgv.library.inbox import Taken, inbox_folder, take_in
-from mgv.library.manifest import newest_library
-from mgv.operations import check_budget
-from mgv.registry.promotion import EMBEDDERS, standing
-from mgv.registry.publishing import DEFAULT_MODEL
-from mgv.workspace import Workspace, find_workspace, write_json
+from mgv.operations.cleaning import check_budget
+from mgv.retrain import (
+    CANDIDATE,
+    Decision,
+    Note,
+    alone,
+    carry_out,
+    decide,
+    decision_key,
+    read_note,
+    write_note,
+)
+from mgv.workspace import Workspace, find_workspace
 
 STAGES = ("materialize", "prepare", "pretrain_image", "pretrain_video", "instruct", "evaluate")
-CANDIDATE = DEFAULT_MODEL
-SOURCES = ("params.yaml", "dvc.yaml", "dvc.lock", ".gitignore", "data/videos.dvc", "data/.gitignore",
-           "data/prepare/report.json")  # fmt: skip
-"""What a commit holds, so that it names the data, the parameters and the results."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,32 +59,6 @@ class StageRun:
     seconds: float
     changes: tuple[str, ...] = ()
     """Paths that it read or made and that are not what they were."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """What is to be done with a candidate."""
-
-    promote: str | None
-    """`candidate`; `champion`, which goes on with the new library; or None."""
-    reason: str
-    checks: tuple[Check, ...] = ()
-
-
-@contextmanager
-def alone(workspace: Workspace, wait: bool) -> Iterator[None]:
-    """Be the only retrain of this workspace. Raises BusyError when another is at work, or waits for its end."""
-    from filelock import FileLock, Timeout
-
-    path = workspace.root / "data" / ".retrain.lock"
-    path.parent.mkdir(exist_ok=True)
-    try:
-        with FileLock(path, timeout=-1 if wait else 0):
-            yield
-    except Timeout as error:
-        raise BusyError(
-            f"{workspace.root}: another retrain is at work here; this one did nothing. Wait for it by --wait"
-        ) from error
 
 
 @task(
@@ -156,120 +130,6 @@ def run_stages(workspace: Workspace) -> list[StageRun]:
     return unchanged + [stage_task(workspace.root, stage) for stage in STAGES[known:]]
 
 
-# the decision
-
-
-def decision(workspace: Workspace) -> Verdict:
-    """Compare the candidate, as evaluated in results/, with what is live, on the same questions."""
-    params = workspace.params
-    candidate = read_run(workspace.root / "results")
-    champion = registry.champion(workspace)
-    compared = True
-    if taken_back(workspace):
-        checks: list[Check] = []
-        faults = ["this model was rolled back: `mgv promote VERSION` makes it live again"]
-    elif (
-        champion is not None and same_model(workspace, champion.version) and not asks_library(params.evaluate)
-    ):
-        return Verdict(promote="candidate", reason="the same model, with the new library")
-    else:
-        checks, faults, compared = _checks(workspace, candidate, champion is not None)
-    if not faults:
-        better = f"as good as {champion.version} or better" if champion else "the first version"
-        return Verdict(promote="candidate", reason=better, checks=tuple(checks))
-    follows = champion is not None and all(each.passed or not _of_library(each) for each in checks)
-    if follows and compared:
-        return Verdict(promote="champion", reason="; ".join(faults), checks=tuple(checks))
-    return Verdict(promote=None, reason="; ".join(faults), checks=tuple(checks))
-
-
-def _checks(workspace: Workspace, candidate: Run, has_champion: bool) -> tuple[list[Check], list[str], bool]:
-    """Each metric of `retrain.gate` beside the champion's, of `evaluate.gate` beside the baseline's; what is worse;
-    whether all could be compared: other questions or another judge cannot.
-    """
-    params = workspace.params
-    compared = True
-    checks: list[Check] = []
-    faults: list[str] = []
-    against: list[tuple[Path, dict[str, float], str]] = []
-    incumbent = registry.CHAMPION if has_champion else params.retrain.incumbent
-    if params.retrain.gate and incumbent != "none":
-        output = workspace.root / "results" / "champion"
-        evaluate(workspace.root, model=incumbent, output=output, live=True)
-        write_baseline(output / "baseline.json", read_run(output))
-        against.append((output / "baseline.json", params.retrain.gate, "retrain.gate"))
-    if params.evaluate.baseline and params.evaluate.gate:
-        against.append((workspace.root / params.evaluate.baseline, params.evaluate.gate, "evaluate.gate"))
-    for baseline, tolerances, key in against:
-        try:
-            checks += checks_at_gate(candidate, baseline, tolerances, key)
-        except GateError as error:
-            faults.append(str(error))
-            compared = False
-    return checks, [*faults, *worse_than_allowed(checks)], compared
-
-
-def _of_library(check: Check) -> bool:
-    """Whether a metric speaks of the library, not of the model alone."""
-    return not check.metric.startswith("qa.")
-
-
-def same_model(workspace: Workspace, version: str) -> bool:
-    """Whether a published version is the candidate, weight for weight."""
-    lineage = registry.read_lineage(workspace.published_dir / version)
-    return bool(lineage["model"]["digest"] == registry.folder_digest(workspace.root / CANDIDATE))
-
-
-def taken_back(workspace: Workspace) -> bool:
-    """Whether the candidate is a version that a person rolled back."""
-    entries = registry.history(workspace)
-    gone = {entry.version for entry in entries} - {entry.version for entry in standing(entries)}
-    return any(same_model(workspace, version) for version in gone)
-
-
-# what follows from it
-
-
-def carry_out(workspace: Workspace, verdict: Verdict) -> registry.Promotion | None:
-    """Commit, publish, promote and tag; what an earlier run did already is left as it is."""
-    tag, run, reason = newest_library(workspace).tag, str(flow_run.id), verdict.reason
-    words = {"candidate": "Retrain", "champion": "Retrain: candidate refused", None: "Retrain: refused"}
-    message = f"{words[verdict.promote]}\n\n{verdict.reason}\nlibrary {tag}, flow run {run}"
-    versioning.commit_changes(workspace.root, list(SOURCES), message)
-    if verdict.promote is None:
-        return registry.champion(workspace)
-    if verdict.promote == "champion":
-        champion = registry.champion(workspace)
-        assert champion is not None, "or the verdict would be another"
-        version, reason = champion.version, f"candidate refused: {reason}"
-    else:
-        version = (
-            published_candidate(workspace)
-            or registry.publish(workspace, results=workspace.root / "results", flow_run=run).version
-        )
-    promotion = registry.promote(workspace, version, library_tag=tag, reason=reason, flow_run=run)
-    kept = sorted((workspace.root / "models/published").glob("*.dvc"))
-    names = ["models/published/champion.json", "models/published/.gitignore", *SOURCES]
-    versioning.commit_changes(
-        workspace.root,
-        [*names, *(path.relative_to(workspace.root).as_posix() for path in kept)],
-        f"Promote {version} with library {tag}",
-    )
-    versioning.tag(workspace.root, f"mgv-{version}", f"{version}, live since {promotion.at}")
-    return promotion
-
-
-def published_candidate(workspace: Workspace) -> str | None:
-    """The version that is the candidate already, with the newest library's embedders."""
-    parts = newest_library(workspace).parts
-    for each in reversed(registry.published(workspace)):
-        if all(each.parts.get(part) == parts.get(part) for part in EMBEDDERS) and same_model(
-            workspace, each.version
-        ):
-            return each.version
-    return None
-
-
 @task(
     name="push",
     retries=2,
@@ -288,28 +148,6 @@ def push(library: Path, version: str | None) -> list[str]:
     for note in notes:
         get_run_logger().info("%s", note)
     return notes
-
-
-# the run
-
-
-def _key(workspace: Workspace) -> str:
-    """What a decision rests on: every stage's inputs and outputs, and the gates."""
-    params, lock = workspace.params, workspace.root / "dvc.lock"
-    gates = {
-        "retrain": params.retrain.gate,
-        "evaluate": params.evaluate.gate,
-        "baseline": params.evaluate.baseline,
-    }
-    return sha256(lock.read_bytes() + json.dumps(gates, sort_keys=True).encode()).hexdigest()
-
-
-def _read_note(path: Path) -> dict[str, Any]:
-    """The last decision, and whether all of it was done; empty when there is none that can be read."""
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return {}
 
 
 def _run_name() -> str:
@@ -336,38 +174,38 @@ def retrain(library: Path = Path(), inbox: Path | None = None, wait: bool = Fals
         )
     check_budget(workspace)
     os.environ[FLOW_RUN] = str(flow_run.id)
-    note = workspace.root / "data" / "retrain.json"
     with alone(workspace, wait):
         taken = take_in_videos(workspace.root, inbox or inbox_folder(workspace))
         stages = run_stages(workspace)
-        key, last = _key(workspace), _read_note(note)
-        if last.get("key") == key and last.get("done"):
+        key, last = decision_key(workspace), read_note(workspace)
+        known = last if last and last.key == key else None
+        if known and known.done:
             report(workspace, taken, stages, None, "nothing new")
             return Completed(name="NothingNew", message="nothing new", data={"outcome": "nothing new"})
-        if last.get("key") == key:
-            verdict = Verdict(
-                **{**last["verdict"], "checks": tuple(Check(**c) for c in last["verdict"]["checks"])}
-            )
-        else:
-            verdict = decision(workspace)
-            write_json(note, {"key": key, "verdict": asdict(verdict), "done": False})
-        promotion = carry_out(workspace, verdict)
-        outcome = "promoted" if verdict.promote == "candidate" else "refused"
+        decision = known.decision if known else decide(workspace, partial(_evaluate, workspace.root))
+        write_note(workspace, Note(key=key, decision=decision, done=False))
+        promotion = carry_out(workspace, decision, str(flow_run.id))
+        outcome = "promoted" if decision.promote == "candidate" else "refused"
         promoted = promotion.version if promotion and outcome == "promoted" else None
         notes = push(workspace.root, promoted) if params.retrain.push else []
         live = f"{promotion.version} with library {promotion.library_tag}" if promotion else "no model"
-        report(workspace, taken, stages, verdict, f"{outcome}; live: {live}", notes)
-        tell(workspace, f"mgv: candidate {outcome}", f"{verdict.reason}\nlive: {live}")
-        write_json(note, {"key": key, "verdict": asdict(verdict), "done": True})
-    data = {"outcome": outcome, "reason": verdict.reason, "live": live}
-    return Completed(name=outcome.capitalize(), message=f"{outcome}: {verdict.reason}", data=data)
+        report(workspace, taken, stages, decision, f"{outcome}; live: {live}", notes)
+        tell(workspace, f"mgv: candidate {outcome}", f"{decision.reason}\nlive: {live}")
+        write_note(workspace, Note(key=key, decision=decision, done=True))
+    data = {"outcome": outcome, "reason": decision.reason, "live": live}
+    return Completed(name=outcome.capitalize(), message=f"{outcome}: {decision.reason}", data=data)
+
+
+def _evaluate(root: Path, model: str, output: Path) -> None:
+    """Evaluate what is live, as a subflow."""
+    evaluate(root, model=model, output=output, live=True)
 
 
 def report(
     workspace: Workspace,
     taken: Taken,
     stages: Sequence[StageRun],
-    verdict: Verdict | None,
+    decision: Decision | None,
     outcome: str,
     notes: Sequence[str] = (),
 ) -> None:
@@ -380,19 +218,19 @@ def report(
     videos += [[name, "waiting", "still being written"] for name in taken.waiting]
     lines = [
         f"# {outcome}",
-        verdict.reason if verdict else "",
+        decision.reason if decision else "",
         "## Videos",
         _table(["video", "outcome", "reason"], videos),
     ]
     rows = [[each.stage, each.outcome, f"{each.seconds:.0f} s", ", ".join(each.changes)] for each in stages]
     lines += ["## Stages", _table(["stage", "outcome", "time", "not as it was"], rows)]
-    if verdict and verdict.checks:
+    if decision and decision.checks:
         scores = [
             [c.metric, f"{c.baseline:.4f}", f"{c.value:.4f}", f"{c.tolerance:g}", "yes" if c.passed else "no"]
-            for c in verdict.checks
+            for c in decision.checks
         ]
         lines += ["## Scores", _table(["metric", "champion", "candidate", "tolerance", "passed"], scores)]
-    elif verdict:
+    elif decision:
         found = read_run(workspace.root / "results").metrics
         scores = [[name, f"{value:.4f}"] for name, value in sorted(found.items()) if ".kind." not in name]
         lines += ["## Scores", _table(["metric", "candidate"], scores)]

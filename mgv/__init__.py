@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
-    from mgv.api import Library
+    from mgv.ask.library import Library
 
 __version__ = "0.1.0"
 __all__ = ["Library", "__version__"]
@@ -19,7 +19,7 @@ __all__ = ["Library", "__version__"]
 def __getattr__(name: str) -> Any:
     """`mgv.Library`, imported only when used, so that `mgv --help` stays quick."""
     if name == "Library":
-        from mgv.api import Library
+        from mgv.ask.library import Library
 
         return Library
     raise AttributeError(f"module 'mgv' has no attribute {name!r}")

@@ -11,19 +11,16 @@ data/prepare/<stage>/*.jsonl     samples to train on, by split, and report.json
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import IO, Any
 
 from mgv import versioning
 from mgv.config import Params, load_params
-from mgv.errors import BusyError, MgvError, WorkspaceError
+from mgv.errors import BusyError, WorkspaceError
 
 _GITIGNORE = """\
 /data/?*
@@ -74,6 +71,11 @@ class Workspace:
     def published_dir(self) -> Path:
         """The published models and the champion's pointer (mgv/registry.py)."""
         return self.root / "models" / "published"
+
+    @property
+    def retrain_note(self) -> Path:
+        """What the last retrain decided (mgv/retrain.py)."""
+        return self.root / "data" / "retrain.json"
 
     @property
     def store_uri(self) -> str:
@@ -139,30 +141,3 @@ def _template(name: str) -> Path:
     """The default params.yaml or dvc.yaml: in the package when installed, else at the repository's root."""
     packaged = Path(str(files("mgv"))) / "template" / name
     return packaged if packaged.is_file() else Path(__file__).parents[1] / name
-
-
-@contextmanager
-def replacing(path: Path, error: type[MgvError] = MgvError) -> Iterator[IO[str]]:
-    """A text file that is written beside path and renamed: a reader sees the old file or the new one, whole.
-
-    Raises `error` where it cannot be written; what goes wrong inside leaves the old file as it was.
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as out:
-            yield out
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(beside, path)
-    except OSError as fault:
-        raise error(f"{path}: cannot be written: {fault.strerror}") from fault
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write value as JSON, whole or not at all."""
-    with replacing(path) as out:
-        json.dump(value, out, indent=1)  # escaped: a file name need not be valid UTF-8
-        out.write("\n")

@@ -7,20 +7,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    "errors records config",
+    "errors records config files",
     "versioning workspace",
     "media",
-    "starter encoders",
+    "starter",
+    "encoders",
     "model",
     "library",
     "data",
     "train registry",
-    "retrieve",
-    "endpoint answer answerers receipts",
-    "api",
-    "replay lineage openlineage",
-    "evaluate",
-    "doctor demo operations monitor",
+    "ask",
+    "lineage evaluate",
+    "retrain",
+    "operations demo",
     "cli",
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer.split()}

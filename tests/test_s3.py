@@ -15,18 +15,18 @@ from pathlib import Path
 import pytest
 
 from mgv import registry, versioning
-from mgv.api import Library
+from mgv.ask.library import Library
 from mgv.errors import BusyError, WorkspaceError
 from mgv.library.ingest import ingest
 from mgv.library.manifest import read_manifest
 from mgv.library.materialize import materialize, materializing
 from mgv.library.store import open_for_reading
-from mgv.operations import clean
+from mgv.operations.cleaning import clean
 from mgv.workspace import Workspace, find_workspace
 from tests.conftest import documented, documented_environment, set_params
 from tests.flows.conftest import free_port, wait_for
 from tests.media.make_video import make_video
-from tests.test_operations import model_folder
+from tests.operations.test_operations import model_folder
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ import typer
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
-    from mgv.api import Library
+    from mgv.ask.library import Library
     from mgv.workspace import Workspace
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
@@ -42,7 +42,7 @@ def open_workspace(start: Path) -> Workspace:
 
 
 def open_library(start: Path, as_of: str | None = None) -> Library:
-    from mgv.api import Library
+    from mgv.ask.library import Library
 
     return Library.open(start, as_of=as_of)
 

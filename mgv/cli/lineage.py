@@ -26,10 +26,10 @@ from mgv.cli.console import (
 from mgv.cli.library import AnswererName, In
 
 if TYPE_CHECKING:
-    from mgv.lineage import Cause, Diff, Side
-    from mgv.receipts import Receipt
+    from mgv.ask.receipts import Receipt
+    from mgv.lineage.diff import Cause, Diff, Side
+    from mgv.lineage.replay import Replay
     from mgv.records import Answer, Citation
-    from mgv.replay import Replay
 
 ReceiptId = Annotated[
     str,
@@ -40,7 +40,7 @@ ReceiptId = Annotated[
 @app.command()
 def explain(receipt: ReceiptId, library: LibraryDir = HERE, as_json: Json = False) -> None:
     """What made an answer: videos, library, moments, frames, parts, model, parameters."""
-    from mgv.receipts import read_receipt
+    from mgv.ask.receipts import read_receipt
 
     found = read_receipt(open_workspace(library), receipt)
     show(as_json, plain(asdict(found)), _receipt_text(found))
@@ -91,8 +91,8 @@ def _receipt_text(receipt: Receipt) -> str:
 @app.command()
 def replay(receipt: ReceiptId, library: LibraryDir = HERE, as_json: Json = False) -> None:
     """Ask a receipt's question again, of the very versions that answered it; is the answer the same?"""
-    from mgv.receipts import read_receipt
-    from mgv.replay import replay as run
+    from mgv.ask.receipts import read_receipt
+    from mgv.lineage.replay import replay as run
 
     workspace = open_workspace(library)
     with spinner("asking again"):
@@ -128,7 +128,7 @@ def diff(
     as_json: Json = False,
 ) -> None:
     """Ask two states the same, and find whether data, index, model or parameters make the difference."""
-    from mgv.lineage import diff as run
+    from mgv.lineage.diff import diff as run
 
     with spinner("asking both"):
         found = run(open_workspace(library), a, b, query, videos, answerer)
@@ -202,7 +202,7 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Runs as OpenLineage events, one JSON object a line (with --json one array)."""
-    from mgv.openlineage import events
+    from mgv.lineage.openlineage import events
 
     found = list(events(open_workspace(library), run))
     text = json.dumps(found, indent=1) if as_json else "".join(json.dumps(each) + "\n" for each in found)

@@ -13,7 +13,7 @@ from mgv.cli.console import HERE, Json, LibraryDir, plain, show, step_lines
 @app.command()
 def parts(as_json: Json = False) -> None:
     """List the parts that params.yaml can name."""
-    from mgv.answer import ANSWERERS
+    from mgv.ask.answerers import ANSWERERS
     from mgv.encoders.parts import FAMILIES
     from mgv.evaluate.judges import JUDGES
 
@@ -25,7 +25,7 @@ def parts(as_json: Json = False) -> None:
 @app.command()
 def doctor(library: LibraryDir = HERE, as_json: Json = False) -> None:
     """Say what is installed, which weights are at hand, which device, and what to do about what is missing."""
-    from mgv.doctor import examine
+    from mgv.operations.doctor import examine
 
     checks = examine(library)
     lines = [
@@ -41,7 +41,7 @@ def doctor(library: LibraryDir = HERE, as_json: Json = False) -> None:
 @app.command()
 def setup(as_json: Json = False) -> None:
     """Convert the starter weights once, so that no other command has to."""
-    from mgv.starter import prepare_starter, starter_status
+    from mgv.starter.weights import prepare_starter, starter_status
 
     with step_lines("setup") as step:
         prepare_starter(lambda part: step(f"{part.word:9} {part.what}"))

@@ -15,7 +15,7 @@ from mgv.cli.console import HERE, Json, LibraryDir, open_workspace, plain, print
 from mgv.errors import UsageError
 
 if TYPE_CHECKING:
-    from mgv.operations import Cleanup
+    from mgv.operations.cleaning import Cleanup
 
 _UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds", "w": "weeks"}
 
@@ -37,7 +37,7 @@ def clean(
     as_json: Json = False,
 ) -> None:
     """Take away old libraries, training states, features, kept answers and temporary files."""
-    from mgv import operations
+    from mgv.operations import cleaning as operations
 
     workspace = open_workspace(library)
     age = None if older_than is None else _age(older_than)
@@ -62,7 +62,7 @@ def _age(text: str) -> timedelta:
 
 
 def _clean_text(done: Cleanup) -> str:
-    from mgv.operations import gigabytes
+    from mgv.operations.cleaning import gigabytes
 
     verb = "would go" if done.dry_run else "gone"
     lines = [
@@ -104,7 +104,7 @@ def metrics(
     as_json: Json = False,
 ) -> None:
     """Say what there is to watch, as Prometheus reads it: videos, live model, scores, disk, last retrain."""
-    from mgv import monitor
+    from mgv.operations import metrics as monitor
 
     workspace = open_workspace(library)
     if port is not None:

@@ -12,7 +12,7 @@ from mgv.cli.app import app
 from mgv.cli.console import HERE, Json, LibraryDir, open_workspace, plain, printable, show, spinner
 
 if TYPE_CHECKING:
-    from mgv.registry import Promotion, Published
+    from mgv.registry import Promotion, PublishedVersion
 
 _TOLD = ("qa.accuracy", "qa.score", "retrieval.recall_at_1", "retrieval.moment_recall_at_1_iou_0_5")
 """Metrics that `mgv models` shows."""
@@ -104,12 +104,12 @@ def rollback(reason: Reason = "", library: LibraryDir = HERE, as_json: Json = Fa
     show(as_json, asdict(entry), f"live: {entry.version} with library {entry.library_tag}")
 
 
-def _published_json(version: Published) -> dict[str, Any]:
+def _published_json(version: PublishedVersion) -> dict[str, Any]:
     found: dict[str, Any] = plain(asdict(version))
     return found
 
 
-def _published_line(version: Published) -> str:
+def _published_line(version: PublishedVersion) -> str:
     sign = "*" if version.is_champion else " "
     scores = [f"{name} {version.metrics[name]:.3f}" for name in _TOLD if name in version.metrics]
     shown = "  ".join(scores) or ("scored" if version.metrics else "not evaluated")

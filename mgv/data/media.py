@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mgv.data.images import check_image, read_media, split_member
 from mgv.errors import MediaError
-from mgv.library.ingest import content_id
+from mgv.files import file_digest
 from mgv.library.manifest import read_manifest
+from mgv.media.images import check_image, read_media, split_member
 from mgv.media.subtitles import SUBTITLE_SUFFIXES, find_sidecar, read_subtitles
 from mgv.records import Cue
 from mgv.workspace import Workspace
@@ -125,7 +125,7 @@ class MediaReader:
         from mgv.media.probe import probe
 
         try:
-            media_id = content_id(path)
+            media_id = file_digest(path)
         except OSError as error:
             raise MediaError(f"{path}: cannot be read: {error.strerror}") from error
         if media_id in self._known:

@@ -28,8 +28,9 @@ from mgv.data.rows import BadRow, SampleRow
 from mgv.data.samples import RowError, sample_to_json, write_weights
 from mgv.data.sources import MediaFolder, source_named
 from mgv.errors import ConfigError, DataError, MediaError
+from mgv.files import replacing, write_json
 from mgv.records import Cue, Sample
-from mgv.workspace import Workspace, replacing, write_json
+from mgv.workspace import Workspace
 
 OnRows = Callable[[str, int, int], None]
 """Told a source's label, how many of its samples (of `scenes`: videos) are ready, and how many there will be, 0 as

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from mgv.errors import DataError
+from mgv.files import replacing, write_json
 from mgv.records import Cue, Sample, Turn
-from mgv.workspace import replacing, write_json
 
 MAX_ROW_BYTES = 16 * 2**20
 """Nobody writes a longer line; a file that does is damaged."""

@@ -24,10 +24,9 @@ from math import cos, pi, sin
 from pathlib import Path
 from typing import Any
 
-from mgv.library.ingest import content_id
+from mgv.files import file_digest, replacing, write_json
 from mgv.media.subtitles import write_webvtt
 from mgv.records import Cue, Sample, Turn
-from mgv.workspace import replacing, write_json
 
 GENERATOR = 1
 """Another one draws other pictures of the same seed."""
@@ -99,7 +98,7 @@ class Thing:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scene:
-    """A recipe, drawn by dice."""
+    """A recipe, drawn by rng."""
 
     sort: str
     """group, motion or order"""
@@ -142,23 +141,23 @@ def make_scenes(
     for split in splits:
         share = SPLITS[split]
         for number in range(round(share * NUM_IMAGES * num_videos)):
-            dice = random.Random(f"{seed}/image/{split}/{number}")
+            rng = random.Random(f"{seed}/image/{split}/{number}")
             path = folder / "images" / f"{split}-{number:05}.png"
-            scene = draw_lots(dice, split, "group")
+            scene = draw_lots(rng, split, "group")
             if not path.exists():
                 _write_image(scene, path)
-            yield "pretrain_image", split, _image_sample(scene, path, dice)
+            yield "pretrain_image", split, _image_sample(scene, path, rng)
             done += 1
             if progress:
                 progress(done, total)
         for number in range(round(share * num_videos)):
-            dice = random.Random(f"{seed}/video/{split}/{number}")
+            rng = random.Random(f"{seed}/video/{split}/{number}")
             path = folder / "videos" / f"{split}-{number:05}.mp4"
-            scene = draw_lots(dice, split, ("group", "motion", "order")[number % 3])
+            scene = draw_lots(rng, split, ("group", "motion", "order")[number % 3])
             if not path.exists():
                 write_webvtt(scene.cues, path.with_suffix(".vtt"))
                 _write_video(scene, path)
-            described, asked = _video_samples(scene, path, dice)
+            described, asked = _video_samples(scene, path, rng)
             yield "pretrain_video", split, described
             yield "instruct", split, asked
             if split == "test":
@@ -186,12 +185,12 @@ def _clear_for(folder: Path, seed: int) -> None:
 # what is in a scene
 
 
-def draw_lots(dice: random.Random, split: str, sort: str) -> Scene:
+def draw_lots(rng: random.Random, split: str, sort: str) -> Scene:
     """A scene of the sort, about one of the split's own recipes."""
-    colour, shape, place = dice.choice(recipes(split, sort))
-    things = {"group": _group, "motion": _motion, "order": _order}[sort](dice, (colour, shape), place)
-    facts = {kind: dice.choice(FACTS[kind][1]) for kind in dice.sample(sorted(FACTS), 2)}
-    said = [dice.choice(FACTS[kind][2]).format(value) for kind, value in facts.items()]
+    colour, shape, place = rng.choice(recipes(split, sort))
+    things = {"group": _group, "motion": _motion, "order": _order}[sort](rng, (colour, shape), place)
+    facts = {kind: rng.choice(FACTS[kind][1]) for kind in rng.sample(sorted(FACTS), 2)}
+    said = [rng.choice(FACTS[kind][2]).format(value) for kind, value in facts.items()]
     half_s = DURATION_S / 2
     cues = tuple(
         Cue(start_s=i * half_s, end_s=(i + 1) * half_s - 0.1, text=text) for i, text in enumerate(said)
@@ -199,61 +198,61 @@ def draw_lots(dice: random.Random, split: str, sort: str) -> Scene:
     return Scene(
         sort=sort,
         things=things,
-        word=dice.choice(WORDS) if dice.random() < 0.6 else None,
-        background=tuple(dice.randint(15, 75) for _ in range(3)),  # type: ignore[arg-type]
+        word=rng.choice(WORDS) if rng.random() < 0.6 else None,
+        background=tuple(rng.randint(15, 75) for _ in range(3)),  # type: ignore[arg-type]
         facts=facts,
         cues=cues,
     )
 
 
-def _others(dice: random.Random, main: Pair, number: int) -> list[Pair]:
+def _others(rng: random.Random, main: Pair, number: int) -> list[Pair]:
     """Pairs to go with the main one; no colour and no shape comes twice."""
-    colours = dice.sample([colour for colour in COLOURS if colour != main[0]], number)
-    shapes = dice.sample([shape for shape in SHAPES if shape != main[1]], number)
+    colours = rng.sample([colour for colour in COLOURS if colour != main[0]], number)
+    shapes = rng.sample([shape for shape in SHAPES if shape != main[1]], number)
     return list(zip(colours, shapes, strict=True))
 
 
-def _group(dice: random.Random, main: Pair, place: int) -> tuple[Thing, ...]:
+def _group(rng: random.Random, main: Pair, place: int) -> tuple[Thing, ...]:
     """One to five of the main pair, apart from each other, and sometimes one other thing."""
     number = place + 1
-    pairs = [main] * number + (_others(dice, main, 1) if number < 4 and dice.random() < 0.5 else [])
+    pairs = [main] * number + (_others(rng, main, 1) if number < 4 and rng.random() < 0.5 else [])
     spots = [(x, y) for x in (0.2, 0.5, 0.8) for y in (0.18, 0.47)]
     things = []
-    for (colour, shape), (x, y) in zip(pairs, dice.sample(spots, len(pairs)), strict=True):
-        jitter = (dice.uniform(-0.03, 0.03), dice.uniform(-0.03, 0.03))
-        radius = dice.uniform(0.1, 0.125)
+    for (colour, shape), (x, y) in zip(pairs, rng.sample(spots, len(pairs)), strict=True):
+        jitter = (rng.uniform(-0.03, 0.03), rng.uniform(-0.03, 0.03))
+        radius = rng.uniform(0.1, 0.125)
         things.append(Thing(colour=colour, shape=shape, x=x + jitter[0], y=y + jitter[1], radius=radius))
     return tuple(things)
 
 
-def _motion(dice: random.Random, main: Pair, place: int) -> tuple[Thing, ...]:
+def _motion(rng: random.Random, main: Pair, place: int) -> tuple[Thing, ...]:
     """The main pair crosses the picture; another thing rests."""
     direction = list(DIRECTIONS)[place]
     dx, _ = DIRECTIONS[direction]
-    lane = dice.choice((0.22, 0.5)) if dx else dice.choice((0.22, 0.5, 0.78))
+    lane = rng.choice((0.22, 0.5)) if dx else rng.choice((0.22, 0.5, 0.78))
     x, y = (0.5, lane) if dx else (lane, 0.38)
     mover = Thing(
-        colour=main[0], shape=main[1], x=x, y=y, radius=dice.uniform(0.12, 0.15), direction=direction
+        colour=main[0], shape=main[1], x=x, y=y, radius=rng.uniform(0.12, 0.15), direction=direction
     )
-    colour, shape = _others(dice, main, 1)[0]
+    colour, shape = _others(rng, main, 1)[0]
     if dx:
-        rest = (dice.choice((0.2, 0.5, 0.8)), 0.6 if lane < 0.4 else 0.14)
+        rest = (rng.choice((0.2, 0.5, 0.8)), 0.6 if lane < 0.4 else 0.14)
     else:
-        rest = (dice.choice([spot for spot in (0.2, 0.5, 0.8) if abs(spot - lane) > 0.2]), 0.38)
+        rest = (rng.choice([spot for spot in (0.2, 0.5, 0.8) if abs(spot - lane) > 0.2]), 0.38)
     return mover, Thing(colour=colour, shape=shape, x=rest[0], y=rest[1], radius=0.11)
 
 
-def _order(dice: random.Random, main: Pair, place: int) -> tuple[Thing, ...]:
+def _order(rng: random.Random, main: Pair, place: int) -> tuple[Thing, ...]:
     """Three things, each alone on the screen, one after another."""
-    pairs = _others(dice, main, 2)
+    pairs = _others(rng, main, 2)
     pairs.insert(place, main)
     return tuple(
         Thing(
             colour=colour,
             shape=shape,
-            x=dice.uniform(0.3, 0.7),
-            y=dice.uniform(0.3, 0.45),
-            radius=dice.uniform(0.15, 0.2),
+            x=rng.uniform(0.3, 0.7),
+            y=rng.uniform(0.3, 0.45),
+            radius=rng.uniform(0.15, 0.2),
             span_s=span_s,
         )
         for (colour, shape), span_s in zip(pairs, pairwise(BORDERS_S), strict=True)
@@ -263,37 +262,37 @@ def _order(dice: random.Random, main: Pair, place: int) -> tuple[Thing, ...]:
 # what is asked about it
 
 
-def _image_sample(scene: Scene, path: Path, dice: random.Random) -> Sample:
+def _image_sample(scene: Scene, path: Path, rng: random.Random) -> Sample:
     return Sample(
         sample_id=f"scenes/{path.stem}-image",
         media=str(path),
-        media_id=content_id(path),
+        media_id=file_digest(path),
         turns=(
-            Turn(question=dice.choice(DESCRIBE_IMAGE), answer=describe(scene), kind="describe"),
-            *_look_closely(scene, dice),
+            Turn(question=rng.choice(DESCRIBE_IMAGE), answer=describe(scene), kind="describe"),
+            *_look_closely(scene, rng),
         ),
         is_image=True,
     )
 
 
-def _video_samples(scene: Scene, path: Path, dice: random.Random) -> tuple[Sample, Sample]:
+def _video_samples(scene: Scene, path: Path, rng: random.Random) -> tuple[Sample, Sample]:
     common: dict[str, Any] = {
         "media": str(path),
-        "media_id": content_id(path),
+        "media_id": file_digest(path),
         "end_s": DURATION_S,
         "cues": scene.cues,
     }
     described = Sample(
         sample_id=f"scenes/{path.stem}-description",
         turns=(
-            Turn(question=dice.choice(DESCRIBE_VIDEO), answer=describe(scene), kind="describe"),
-            *_watch(scene, dice),
+            Turn(question=rng.choice(DESCRIBE_VIDEO), answer=describe(scene), kind="describe"),
+            *_watch(scene, rng),
         ),
         **common,
     )
     asked = Sample(
         sample_id=f"scenes/{path.stem}",
-        turns=(*_look(scene, dice), *_watch(scene, dice), *_listen(scene)),
+        turns=(*_look(scene, rng), *_watch(scene, rng), *_listen(scene)),
         **common,
     )
     return described, asked
@@ -319,7 +318,7 @@ def describe(scene: Scene) -> str:
     return f"{text} The word {scene.word} is on the screen." if scene.word else text
 
 
-def _look(scene: Scene, dice: random.Random) -> list[Turn]:
+def _look(scene: Scene, rng: random.Random) -> list[Turn]:
     """What one picture can answer: shape, colour, number, presence, the word."""
     turns = []
     if scene.sort == "group":
@@ -327,12 +326,12 @@ def _look(scene: Scene, dice: random.Random) -> list[Turn]:
     elif scene.sort == "motion":
         rest = scene.things[1]
         turns.append(_closed("colour", f"What colour is the {rest.shape}?", rest.colour, tuple(COLOURS)))
-    thing = dice.choice(scene.things)
-    turns.append(_presence(scene, thing, dice.random() >= 0.5, dice))
+    thing = rng.choice(scene.things)
+    turns.append(_presence(scene, thing, rng.random() >= 0.5, rng))
     return [*turns, *_word(scene)]
 
 
-def _look_closely(scene: Scene, dice: random.Random) -> list[Turn]:
+def _look_closely(scene: Scene, rng: random.Random) -> list[Turn]:
     """The same of everything in the picture of a group, each thing also in a colour that it has not.
 
     Pictures are where colours, numbers and `no` are learnt: they take many examples, and a picture is cheap.
@@ -340,7 +339,7 @@ def _look_closely(scene: Scene, dice: random.Random) -> list[Turn]:
     number = _number(scene)
     turns = []
     for thing, count in ((scene.things[0], number), *((other, 1) for other in scene.things[number:])):
-        turns += [*_counted(thing, count), *(_presence(scene, thing, there, dice) for there in (True, False))]
+        turns += [*_counted(thing, count), *(_presence(scene, thing, there, rng) for there in (True, False))]
     return [*turns, *_shape_alone(scene), *_word(scene)]
 
 
@@ -361,17 +360,17 @@ def _word(scene: Scene) -> list[Turn]:
     return [_closed("word", "Which word is on the screen?", scene.word, WORDS)] if scene.word else []
 
 
-def _presence(scene: Scene, thing: Thing, is_there: bool, dice: random.Random) -> Turn:
+def _presence(scene: Scene, thing: Thing, is_there: bool, rng: random.Random) -> Turn:
     """Yes or no; a `no` differs from the thing shown in the colour alone."""
     colour = thing.colour
     if not is_there:
         shown = {other.colour for other in scene.things if other.shape == thing.shape}
-        colour = dice.choice([c for c in COLOURS if c not in shown])
+        colour = rng.choice([c for c in COLOURS if c not in shown])
     return _closed("presence", f"Is there a {colour} {thing.shape}?".replace("a orange", "an orange"),
                    "yes" if is_there else "no", ("yes", "no"))  # fmt: skip
 
 
-def _watch(scene: Scene, dice: random.Random) -> list[Turn]:
+def _watch(scene: Scene, rng: random.Random) -> list[Turn]:
     """What only the course of time answers: direction, order."""
     if scene.sort == "motion":
         mover = scene.things[0]
@@ -389,7 +388,7 @@ def _watch(scene: Scene, dice: random.Random) -> list[Turn]:
             _closed("order", f"Which shape comes before the {last.shape}?", middle.shape, SHAPES),
             _closed("colour", f"What colour is the {middle.shape}?", middle.colour, tuple(COLOURS)),
         ]
-        return dice.sample(turns, 3)
+        return rng.sample(turns, 3)
     return []
 
 

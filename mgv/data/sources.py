@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from mgv.data.images import IMAGE_SUFFIXES, TarFault, TarMember, read_media, split_member, tar_members
 from mgv.data.rows import BadRow, SampleRow, read_rows
 from mgv.data.samples import RowError, parse_row, sample_from_row, text_of
 from mgv.errors import ConfigError, DataError, MediaError
+from mgv.media.images import IMAGE_SUFFIXES, TarFault, TarMember, read_media, split_member, tar_members
 from mgv.media.probe import VIDEO_SUFFIXES
 from mgv.records import Sample, Turn
 
@@ -342,25 +342,25 @@ def _captioned(sample_id: str, media: str, caption: str, *, is_image: bool = Fal
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class AnnotationFormat:
     """A format: its reader, and the stage that trains on it unless params.yaml says another."""
 
     read: Reader
     stage: str
 
 
-SOURCES: dict[str, Source] = {
-    "samples": Source(read_samples, "instruct"),
-    "llava": Source(read_llava, "instruct"),
-    "video_chatgpt": Source(read_video_chatgpt, "instruct"),
-    "cmd": Source(read_cmd, "pretrain_video"),
-    "webvid": Source(read_webvid, "pretrain_video"),
-    "cc_sbu_align": Source(read_cc_sbu_align, "pretrain_image"),
-    "webdataset": Source(read_webdataset, "pretrain_image"),
+SOURCES: dict[str, AnnotationFormat] = {
+    "samples": AnnotationFormat(read_samples, "instruct"),
+    "llava": AnnotationFormat(read_llava, "instruct"),
+    "video_chatgpt": AnnotationFormat(read_video_chatgpt, "instruct"),
+    "cmd": AnnotationFormat(read_cmd, "pretrain_video"),
+    "webvid": AnnotationFormat(read_webvid, "pretrain_video"),
+    "cc_sbu_align": AnnotationFormat(read_cc_sbu_align, "pretrain_image"),
+    "webdataset": AnnotationFormat(read_webdataset, "pretrain_image"),
 }
 
 
-def source_named(name: str) -> Source:
+def source_named(name: str) -> AnnotationFormat:
     """The source of this name. Raises ConfigError with those that exist."""
     if name not in SOURCES:
         raise ConfigError(f"prepare.sources: no source {name!r}; there are scenes, {', '.join(SOURCES)}")

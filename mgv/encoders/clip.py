@@ -77,7 +77,7 @@ def to_pixel_values(frames: Tensor, spec: PixelSpec) -> Tensor:
     return (pixels - mean) / std
 
 
-class Clip:
+class ClipEmbedder:
     """A frame embedder around a two-tower model."""
 
     def __init__(
@@ -156,7 +156,7 @@ def load(params: PartParams, text_embedder: Callable[[], TextEmbedder], text_rev
         return tokens
 
     spec = read_pixel_spec(_local_folder(params.pretrained), model.config.vision_config.image_size)
-    return Clip(model, tokenize, spec, device, SIGLIP if is_siglip else CLIP)
+    return ClipEmbedder(model, tokenize, spec, device, SIGLIP if is_siglip else CLIP)
 
 
 def _local_folder(pretrained: str) -> Path:
@@ -173,7 +173,7 @@ def _local_folder(pretrained: str) -> Path:
         return path
 
 
-def _random_clip(device: str) -> Clip:
+def _random_clip(device: str) -> ClipEmbedder:
     """A tiny seeded CLIP that reads bytes."""
     import torch
     from transformers import BatchEncoding, CLIPConfig, CLIPModel
@@ -198,4 +198,4 @@ def _random_clip(device: str) -> Clip:
         input_ids = torch.tensor([row + [end] * (longest - len(row)) for row in rows])
         return BatchEncoding({"input_ids": input_ids})
 
-    return Clip(model, tokenize, PixelSpec(size_px=32), device, Relevance(floor=0.2, ceiling=0.9))
+    return ClipEmbedder(model, tokenize, PixelSpec(size_px=32), device, Relevance(floor=0.2, ceiling=0.9))

@@ -26,7 +26,7 @@ from mgv.config import PartParams
 from mgv.encoders.base import Float32, FrameEmbedder, FrameEmbeddings, Relevance, TextEmbedder, Uint8
 from mgv.errors import ConfigError
 from mgv.records import Label
-from mgv.starter import cache_dir, vision_weights
+from mgv.starter.weights import cache_dir, vision_weights
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from mgv.encoders.base import Float32, Transcriber
 from mgv.encoders.speech import SAMPLE_RATE_HZ, EnergyTranscriber, Heard, sounding_spans, to_cues
 from mgv.errors import ConfigError, WeightsError
 from mgv.records import Cue
-from mgv.starter import faster_whisper_dir
+from mgv.starter.weights import faster_whisper_dir
 
 
 class FasterWhisperTranscriber:

@@ -12,7 +12,7 @@ from mgv.config import MaterializeParams, PartParams, TranscriberParams
 from mgv.encoders import hub
 from mgv.encoders.base import FrameEmbedder, ScreenReader, TextEmbedder, Transcriber
 from mgv.errors import ConfigError
-from mgv.starter import SPEECH, TEXT, VISION, StarterPart, package_version
+from mgv.starter.weights import SPEECH, TEXT, VISION, StarterPart, package_version
 
 # name -> "module:loader"
 FRAME_EMBEDDERS = {"conse": "mgv.encoders.conse:load", "clip": "mgv.encoders.clip:load"}

@@ -18,7 +18,7 @@ import numpy as np
 
 from mgv.config import PartParams
 from mgv.encoders.base import Float32, Relevance, TextEmbedder
-from mgv.starter import text_model_dir
+from mgv.starter.weights import text_model_dir
 
 MAX_TOKENS = 256
 """What all-MiniLM-L6-v2 was trained with; the rest of a longer text is not read."""

@@ -11,7 +11,7 @@ from mgv.encoders.base import Float32, Transcriber
 from mgv.encoders.speech import SAMPLE_RATE_HZ, EnergyTranscriber, Heard, sounding_spans, to_cues
 from mgv.errors import WeightsError
 from mgv.records import Cue
-from mgv.starter import whisper_checkpoint
+from mgv.starter.weights import whisper_checkpoint
 
 
 class WhisperTranscriber:

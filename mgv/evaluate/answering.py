@@ -19,18 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mgv.config import AskParams, EvaluateParams, SearchParams
-from mgv.data.images import IMAGE_SUFFIXES, read_image
 from mgv.errors import BusyError, ConfigError, MediaError, UsageError, WeightsError
-from mgv.evaluate.annotations import plain_name
 from mgv.evaluate.ledger import Ledger, Shard
 from mgv.evaluate.metrics import LETTERS, chosen
-from mgv.evaluate.questions import Item
+from mgv.evaluate.sets.annotations import plain_name
+from mgv.evaluate.sets.questions import EvaluationItem
 from mgv.evaluate.spans import Span
+from mgv.files import folder_digest
+from mgv.media.images import IMAGE_SUFFIXES, read_image
 from mgv.records import Cue
-from mgv.registry import folder_digest
 
 if TYPE_CHECKING:
-    from mgv.api import Library
+    from mgv.ask.library import Library
     from mgv.model.processor import Clip, Processor
     from mgv.model.session import VideoSession
     from mgv.model.video_llm import VideoLLM
@@ -75,13 +75,13 @@ class System(Protocol):
         """What it is, so that its answers are never taken for another's."""
         ...
 
-    def answer(self, item: Item) -> Given:
+    def answer(self, item: EvaluationItem) -> Given:
         """The answer to one item. Raises where it cannot."""
         ...
 
 
 def answer_items(
-    items: Iterable[Item],
+    items: Iterable[EvaluationItem],
     system: System,
     ledger: Ledger,
     *,
@@ -115,7 +115,7 @@ def answer_items(
             on_step(item.item_id, "done", 1.0)
 
 
-def _clip_name(item: Item) -> str:
+def _clip_name(item: EvaluationItem) -> str:
     """What items about the same clips have in common, wherever these lie: one process watches a video, and once."""
     return " ".join(Path(video).name for video in item.videos)
 
@@ -125,7 +125,7 @@ def given_of(row: dict[str, Any]) -> Given:
     return Given(**row | {"citations": tuple(Span(**span) for span in row["citations"])})
 
 
-def prompt_of(question: str, item: Item) -> str:
+def prompt_of(question: str, item: EvaluationItem) -> str:
     """The question, with its choices under it where the item shows them."""
     if not (item.choices and item.shows_choices):
         return question
@@ -156,7 +156,7 @@ class ModelSystem:
             "choices": params.choices,
         }
 
-    def answer(self, item: Item) -> Given:
+    def answer(self, item: EvaluationItem) -> Given:
         """Greedy; the confidence is the geometric mean of the probabilities of what was written or chosen."""
         session = self._session(item)
         if item.choices and self._params.choices == "likelihood":
@@ -180,7 +180,7 @@ class ModelSystem:
         self, session: VideoSession, question: str, history: tuple[tuple[str, str], ...]
     ) -> tuple[str, float, str]:
         """The answer's text, how sure the model was of it, and what it read."""
-        text, sureness = session.ask_surely(
+        text, sureness = session.ask_with_confidence(
             question,
             history,
             max_new_tokens=self._params.max_new_tokens,
@@ -191,7 +191,7 @@ class ModelSystem:
         written = session.processor.write(replace(session.clip, question=question, history=history))
         return text, sureness, str(written.report)
 
-    def _choice_shares(self, session: VideoSession, item: Item) -> NDArray[np.float64]:
+    def _choice_shares(self, session: VideoSession, item: EvaluationItem) -> NDArray[np.float64]:
         """How likely each choice is among them, by the mean log probability of its tokens: of its letter, if shown."""
         import torch
 
@@ -207,9 +207,9 @@ class ModelSystem:
         shares = np.exp(np.asarray(scores) - max(scores))
         return np.asarray(shares / shares.sum())
 
-    def _session(self, item: Item) -> VideoSession:
+    def _session(self, item: EvaluationItem) -> VideoSession:
         """The session of an item's clip: that of the item before where it is the same."""
-        from mgv.data.features import see
+        from mgv.model.looking import see
         from mgv.model.session import VideoSession
 
         key = (item.videos, item.start_s, item.end_s, item.cues)
@@ -228,7 +228,7 @@ class ModelSystem:
         return load_checkpoint(self._folder, device=self._device, quantization=self._params.quantization)
 
 
-def read_clip(item: Item, processor: Processor, use_subtitles: bool) -> Clip:
+def read_clip(item: EvaluationItem, processor: Processor, use_subtitles: bool) -> Clip:
     """An item's frames, by the processor's own rule, and the words said while they are shown."""
     from mgv.model.processor import Clip
 
@@ -318,7 +318,7 @@ class LibrarySystem:
             "within_video": self._within,
         }
 
-    def answer(self, item: Item) -> Given:
+    def answer(self, item: EvaluationItem) -> Given:
         """The confidence is the score of the best moment, 0 where none was found."""
         videos = (
             [self._name(video) for video in item.videos] if self._within or len(item.videos) > 1 else None

@@ -14,7 +14,7 @@ from typing import Any
 
 from mgv.errors import ConfigError, GateError
 from mgv.evaluate.results import SETS, Run
-from mgv.workspace import write_json
+from mgv.files import write_json
 
 FORMAT = 1
 SMALLER_IS_BETTER = frozenset(
@@ -24,7 +24,7 @@ SMALLER_IS_BETTER = frozenset(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Check:
+class GateCheck:
     """One metric at the gate."""
 
     metric: str
@@ -49,7 +49,7 @@ def _asked(run: Run) -> dict[str, Any]:
     return sets | ({"judge": run.facts["judge"]} if "judge" in run.facts else {})
 
 
-def check_gate(run: Run, baseline: Path, tolerances: Mapping[str, float]) -> list[Check]:
+def check_gate(run: Run, baseline: Path, tolerances: Mapping[str, float]) -> list[GateCheck]:
     """Every metric of `tolerances`, all passed.
 
     Raises GateError that names each metric that is worse than allowed, or says that another set was asked or another
@@ -63,7 +63,7 @@ def check_gate(run: Run, baseline: Path, tolerances: Mapping[str, float]) -> lis
 
 def checks_at_gate(
     run: Run, baseline: Path, tolerances: Mapping[str, float], key: str = "evaluate.gate"
-) -> list[Check]:
+) -> list[GateCheck]:
     """Every metric of `tolerances`, passed or not. key: where params.yaml names the tolerances.
 
     Raises GateError when another set was asked or another judge judged; ConfigError as check_gate.
@@ -92,7 +92,7 @@ def checks_at_gate(
     return checks
 
 
-def worse_than_allowed(checks: Iterable[Check]) -> list[str]:
+def worse_than_allowed(checks: Iterable[GateCheck]) -> list[str]:
     """What is wrong with those that did not pass."""
     return [
         f"{check.metric} is {check.value:.4f}, was {check.baseline:.4f}, may differ by {check.tolerance:g}"
@@ -101,8 +101,8 @@ def worse_than_allowed(checks: Iterable[Check]) -> list[str]:
     ]
 
 
-def _check(name: str, baseline: float, value: float, tolerance: float) -> Check:
+def _check(name: str, baseline: float, value: float, tolerance: float) -> GateCheck:
     worse = value - baseline if name.rpartition(".")[2] in SMALLER_IS_BETTER else baseline - value
-    return Check(
+    return GateCheck(
         metric=name, baseline=baseline, value=value, tolerance=tolerance, passed=worse <= tolerance + 1e-9
     )

@@ -21,13 +21,13 @@ from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any, Protocol
 
+from mgv.ask.endpoint import Endpoint, Reply
 from mgv.config import JudgeParams
-from mgv.endpoint import Endpoint, Reply
 from mgv.errors import ConfigError, MgvError
 from mgv.evaluate.answering import OnPlan, OnStep
 from mgv.evaluate.ledger import Ledger, Shard
 from mgv.evaluate.metrics import normalise, token_f1, yes_or_no
-from mgv.evaluate.questions import ASPECTS
+from mgv.evaluate.sets.questions import ASPECTS
 from mgv.library.words import stem
 
 logger = logging.getLogger(__name__)

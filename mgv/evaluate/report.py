@@ -13,10 +13,10 @@ from typing import Any
 
 from mgv.errors import MgvError
 from mgv.evaluate.metrics import calibration_bins, spoken_words
-from mgv.evaluate.published import QUERIES, QUESTIONS, differences
 from mgv.evaluate.results import SETS, Run
 from mgv.evaluate.retrieval import CONTROLS, PRIOR, is_hit
 from mgv.evaluate.scores import TASKS, Figure, Scored, confidences
+from mgv.evaluate.sets.published import QUERIES, QUESTIONS, differences
 from mgv.evaluate.spans import Span
 from mgv.records import clock
 

@@ -23,7 +23,7 @@ from mgv.evaluate.metrics import accuracy_at_coverage, calibration_bins
 from mgv.evaluate.retrieval import RANKS
 from mgv.evaluate.scores import Figure, Scored, confidences
 from mgv.evaluate.spans import Span
-from mgv.workspace import replacing, write_json
+from mgv.files import replacing, write_json
 
 FORMAT = 1
 SETS = ("questions", "library_questions", "queries", "transcripts")

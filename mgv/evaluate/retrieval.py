@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING
 
-from mgv.evaluate.annotations import plain_name, say_missing
 from mgv.evaluate.answering import OnPlan, OnStep
 from mgv.evaluate.metrics import (
     MAP_THRESHOLDS,
@@ -32,12 +31,13 @@ from mgv.evaluate.metrics import (
     recall_at,
     reciprocal_rank,
 )
-from mgv.evaluate.queries import Query
 from mgv.evaluate.scores import Scored, Scores
+from mgv.evaluate.sets.annotations import plain_name, say_missing
+from mgv.evaluate.sets.queries import Query
 from mgv.evaluate.spans import Span
 
 if TYPE_CHECKING:
-    from mgv.api import Library
+    from mgv.ask.library import Library
     from mgv.records import Video
 
 CONTROLS: Mapping[str, Mapping[str, float]] = {

@@ -17,8 +17,6 @@ from mgv.errors import ConfigError, WorkspaceError
 from mgv.evaluate.answering import LibrarySystem, ModelSystem, OnPlan, OnStep, System, answer_items, given_of
 from mgv.evaluate.judges import Judge, Task, costs, judge_tasks, load_judge
 from mgv.evaluate.ledger import Json, Ledger, Shard, facts_digest
-from mgv.evaluate.queries import queries_digest, read_queries
-from mgv.evaluate.questions import Item, Questions, items_digest, read_questions
 from mgv.evaluate.report import looker, render
 from mgv.evaluate.results import SETS, Run, write_run, write_text
 from mgv.evaluate.retrieval import CONTROLS, PRIOR, evaluate_retrieval, is_hit
@@ -33,12 +31,14 @@ from mgv.evaluate.scores import (
     score_item,
     summarise,
 )
+from mgv.evaluate.sets.queries import queries_digest, read_queries
+from mgv.evaluate.sets.questions import EvaluationItem, Questions, items_digest, read_questions
 from mgv.evaluate.transcripts import NORMALISED, evaluate_transcripts
 from mgv.registry import NEWEST, find_model
 from mgv.workspace import Workspace
 
 if TYPE_CHECKING:
-    from mgv.api import Library
+    from mgv.ask.library import Library
 
 T = TypeVar("T")
 
@@ -213,7 +213,7 @@ def _source(workspace: Workspace, params: EvaluateParams, key: str, advice: str)
     """The file of a set, and its format. Raises WorkspaceError when it is not there."""
     name: str = getattr(params, key)
     if name == STARTER:
-        from mgv.evaluate.starter import starter_set
+        from mgv.evaluate.sets.starter import starter_set
 
         return starter_set(key), "samples" if key == "questions" else "mgv"
     path = workspace.root / name
@@ -246,7 +246,7 @@ def judged(asked: Asked, judge: Judge, *, retry_failed: bool, progress: Progress
     return verdicts
 
 
-def _tasks(item: Item, row: Json) -> list[Task]:
+def _tasks(item: EvaluationItem, row: Json) -> list[Task]:
     given = given_of(row)
     if not needs_judge(item, given):
         return []
@@ -264,7 +264,7 @@ def _tasks(item: Item, row: Json) -> list[Task]:
     ]
 
 
-def _of(verdicts: Ledger, item: Item) -> dict[str, Json]:
+def _of(verdicts: Ledger, item: EvaluationItem) -> dict[str, Json]:
     found = {protocol: verdicts.rows.get((item.item_id, protocol)) for protocol in item.protocols}
     return {protocol: row for protocol, row in found.items() if row is not None}
 
@@ -299,7 +299,7 @@ def transcribed(
 
 def open_library(workspace: Workspace) -> Library:
     """The workspace's newest library, live or not yet. Raises WorkspaceError where there is none."""
-    from mgv.api import Library
+    from mgv.ask.library import Library
 
     return Library.open(workspace.root, as_of=NEWEST)
 

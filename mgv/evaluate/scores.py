@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mgv.evaluate.annotations import plain_name
 from mgv.evaluate.answering import Given
 from mgv.evaluate.metrics import (
     accuracy_at_coverage,
@@ -24,7 +23,8 @@ from mgv.evaluate.metrics import (
     token_f1,
     yes_or_no,
 )
-from mgv.evaluate.questions import ASPECTS, Item
+from mgv.evaluate.sets.annotations import plain_name
+from mgv.evaluate.sets.questions import ASPECTS, EvaluationItem
 from mgv.evaluate.spans import Span
 
 COVERAGES = (0.5, 0.8)
@@ -73,7 +73,7 @@ class Figure:
 
 
 def score_item(
-    item: Item, given: Given, verdicts: Mapping[str, Mapping[str, Any]], task: str = "question"
+    item: EvaluationItem, given: Given, verdicts: Mapping[str, Mapping[str, Any]], task: str = "question"
 ) -> Scored:
     """An answered question; verdicts by protocol."""
     answer = given.answer or ""
@@ -128,7 +128,7 @@ def _plain(spans: Iterable[Span]) -> list[Span]:
     return [Span(video=plain_name(span.video), start_s=span.start_s, end_s=span.end_s) for span in spans]
 
 
-def needs_judge(item: Item, given: Given) -> bool:
+def needs_judge(item: EvaluationItem, given: Given) -> bool:
     """Whether an answer is compared by a judge: open questions with an answer."""
     return item.answer is not None and not item.choices and bool(given.answer)
 

@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mgv.errors import MediaError, MgvError, WorkspaceError
-from mgv.evaluate.annotations import plain_name, say_missing
 from mgv.evaluate.answering import OnPlan, OnStep
 from mgv.evaluate.metrics import edit_distance, spoken_words
 from mgv.evaluate.scores import Scored
+from mgv.evaluate.sets.annotations import plain_name, say_missing
 from mgv.evaluate.spans import Span
 from mgv.media.subtitles import SUBTITLE_SUFFIXES, find_sidecar, read_subtitles
 from mgv.records import Cue
 
 if TYPE_CHECKING:
-    from mgv.api import Library
+    from mgv.ask.library import Library
 
 logger = logging.getLogger(__name__)
 

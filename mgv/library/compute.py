@@ -15,8 +15,8 @@ from PIL import Image
 
 from mgv.config import MaterializeParams
 from mgv.encoders.base import Float32, Uint8
+from mgv.encoders.loaded import Parts
 from mgv.errors import MediaError
-from mgv.library.parts import Parts
 from mgv.library.plan import Wanted, Work
 from mgv.library.schema import CUE, frames_schema, rows_digest, segments_schema
 from mgv.media.audio import read_audio

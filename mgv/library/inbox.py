@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mgv.errors import WorkspaceError
-from mgv.library.ingest import IngestResult, content_id, ingest
+from mgv.files import file_digest
+from mgv.library.ingest import IngestResult, ingest
 from mgv.media.probe import is_video_name
 from mgv.media.subtitles import find_sidecar
 from mgv.workspace import Workspace
@@ -104,5 +105,5 @@ def _free_name(folder: Path, path: Path) -> Path:
     """The file's own name, or one with part of its content's id where another has it."""
     place = folder / path.name
     if place.exists():
-        place = folder / f"{path.stem}-{content_id(path)[:8]}{path.suffix}"
+        place = folder / f"{path.stem}-{file_digest(path)[:8]}{path.suffix}"
     return place

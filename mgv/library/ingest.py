@@ -8,7 +8,6 @@ system can, else copied; DVC then keeps its own copy in its cache.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -21,9 +20,10 @@ from pathlib import Path
 
 from mgv import versioning
 from mgv.errors import MediaError, MgvError, UsageError, WorkspaceError
+from mgv.files import file_digest, write_json
 from mgv.media.probe import is_video_name, probe
 from mgv.media.subtitles import find_sidecar, read_subtitles
-from mgv.workspace import Workspace, write_json
+from mgv.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
@@ -121,12 +121,6 @@ def stored_files(workspace: Workspace) -> list[StoredFile]:
     return stored
 
 
-def content_id(path: Path) -> str:
-    """SHA-256 of a file's bytes, streamed, hex."""
-    with path.open("rb") as source:
-        return hashlib.file_digest(source, "sha256").hexdigest()
-
-
 def _expand(paths: Iterable[Path]) -> Iterator[tuple[Path, str | None]]:
     """Every video file meant by paths, with a fault where a path means none. Folders are walked by name."""
     for path in paths:
@@ -152,7 +146,7 @@ def _take(shelf: _Shelf, source: Path) -> IngestResult:
     try:
         if not stat.S_ISREG(source.stat().st_mode):
             return _reject(source, "not a regular file")
-        video_id = content_id(source)
+        video_id = file_digest(source)
         known = shelf.with_content(video_id)
         if known is None:
             probe(source, video_id)
@@ -304,7 +298,7 @@ def _stored_file(path: Path, known: StoredFile | None) -> StoredFile:
     facts = path.stat()
     if known and (known.size_bytes, known.modified_ns) == (facts.st_size, facts.st_mtime_ns):
         return known
-    fresh = _facts(path, content_id(path))
+    fresh = _facts(path, file_digest(path))
     if known and known.video_id == fresh.video_id:
         return replace(fresh, source=known.source)
     return fresh

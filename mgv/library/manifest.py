@@ -16,7 +16,8 @@ from pydantic.dataclasses import dataclass
 
 from mgv.config import MaterializeParams
 from mgv.errors import WorkspaceError
-from mgv.workspace import Workspace, write_json
+from mgv.files import write_json
+from mgv.workspace import Workspace
 
 FORMAT = 1
 NEWEST = "newest"

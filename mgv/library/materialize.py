@@ -27,8 +27,8 @@ from mgv.library.raw import POINTER
 from mgv.workspace import Workspace
 
 if TYPE_CHECKING:
+    from mgv.encoders.loaded import Parts
     from mgv.library.compute import VideoRows
-    from mgv.library.parts import Parts
 
 logger = logging.getLogger(__name__)
 
@@ -173,7 +173,7 @@ def materializing(
     workspace: Workspace, *, rebuild: bool = False, parts: Parts | None = None
 ) -> Iterator[Materialization]:
     """A run of materialise, holding the workspace for writing. With rebuild everything is computed anew."""
-    from mgv.library.parts import Parts
+    from mgv.encoders.loaded import Parts
 
     with workspace.writing():
         yield Materialization(workspace, parts or Parts(workspace.params.materialize), rebuild)

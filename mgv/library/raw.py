@@ -8,7 +8,8 @@ from pathlib import Path
 
 from mgv import versioning
 from mgv.errors import MediaError
-from mgv.library.ingest import StoredFile, content_id, stored_files
+from mgv.files import file_digest
+from mgv.library.ingest import StoredFile, stored_files
 from mgv.library.manifest import versions
 from mgv.records import Moment
 from mgv.workspace import Workspace
@@ -18,7 +19,7 @@ POINTER = "data/videos.dvc"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class VideoSource:
     """A raw video and where it is kept."""
 
     video_id: str
@@ -43,7 +44,7 @@ class RawVideos:
         self._stored: dict[str, StoredFile] = {}
         self._scanned_ns = -1
         """When data/videos had last changed as `_stored` was read."""
-        self._kept: dict[str, tuple[Path, Source]] = {}
+        self._kept: dict[str, tuple[Path, VideoSource]] = {}
         self._listings: dict[str, dict[str, str]] = {}
 
     def locate(self, moment: Moment) -> Path:
@@ -55,7 +56,7 @@ class RawVideos:
             self._kept[moment.video_id] = self._in_cache(moment.video_id, moment.video)
         return self._kept[moment.video_id][0]
 
-    def sources(self, videos: Sequence[tuple[str, str]]) -> tuple[Source, ...]:
+    def sources(self, videos: Sequence[tuple[str, str]]) -> tuple[VideoSource, ...]:
         """Where these videos, by (id, name), are kept. What has left data/videos is known where it was looked for."""
         if not videos:
             return ()
@@ -65,14 +66,14 @@ class RawVideos:
             self._source(video_id, name, md5, commit if is_committed else None) for video_id, name in videos
         )
 
-    def _source(self, video_id: str, name: str, md5: str | None, commit: str | None) -> Source:
+    def _source(self, video_id: str, name: str, md5: str | None, commit: str | None) -> VideoSource:
         stored = self._in_folder(video_id)
         if stored is None:
             if video_id in self._kept:
                 return self._kept[video_id][1]
-            return Source(video_id=video_id, name=name, path=None, listing=None, commit=None)
+            return VideoSource(video_id=video_id, name=name, path=None, listing=None, commit=None)
         is_tracked = md5 is not None and stored.name in self._listing(md5)
-        return Source(
+        return VideoSource(
             video_id=video_id, name=name, path=f"data/videos/{stored.name}",
             listing=md5 if is_tracked else None, commit=commit if is_tracked else None,
         )  # fmt: skip
@@ -101,7 +102,7 @@ class RawVideos:
             return False
         return (facts.st_size, facts.st_mtime_ns) == (stored.size_bytes, stored.modified_ns)
 
-    def _in_cache(self, video_id: str, name: str) -> tuple[Path, Source]:
+    def _in_cache(self, video_id: str, name: str) -> tuple[Path, VideoSource]:
         root, lost = self._workspace.root, ""
         for commit, md5 in self._versions():
             held = self._listing(md5).get(name)
@@ -110,8 +111,8 @@ class RawVideos:
             path = versioning.cached(root, held)
             if path is None:
                 lost = held
-            elif content_id(path) == video_id:
-                source = Source(
+            elif file_digest(path) == video_id:
+                source = VideoSource(
                     video_id=video_id, name=name, path=f"data/videos/{name}", listing=md5, commit=commit
                 )
                 return path, source

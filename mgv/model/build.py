@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from mgv.encoders.vision import build_vision_encoder
-from mgv.model.connectors import CONNECTORS, build_connector, published
 from mgv.model.language import load_language_model, load_question_tokenizer
 from mgv.model.processor import LIMITS, Mode, Processor, ProcessorConfig
+from mgv.model.systems import CONNECTORS, build_connector, published
 from mgv.model.video_llm import VideoLLM, VideoLLMConfig
 
 

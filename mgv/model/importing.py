@@ -24,7 +24,6 @@ from mgv.encoders.vision import VisionSpec, build_vision_encoder
 from mgv.errors import UsageError, WeightsError
 from mgv.model.build import processor_config, vision_defaults
 from mgv.model.checkpoint import check_shapes, few, fill, load_tensors, replace_folder, save_tensors
-from mgv.model.connectors import build_connector, published, upstream_keys
 from mgv.model.language import (
     find_language_model,
     load_question_tokenizer,
@@ -32,6 +31,7 @@ from mgv.model.language import (
     random_language_model,
 )
 from mgv.model.processor import Processor
+from mgv.model.systems import build_connector, published, upstream_keys
 from mgv.model.video_llm import VideoLLMConfig
 
 logger = logging.getLogger(__name__)

@@ -63,7 +63,7 @@ def find_language_model(pretrained: str) -> str:
         if pretrained.startswith(("/", ".", "~")) and not Path(pretrained).is_dir():
             raise WeightsError(f"language model {pretrained!r}: no such folder; name a folder or a hub id")
         return pretrained
-    from mgv.starter import language_model_dir
+    from mgv.starter.weights import language_model_dir
 
     return str(language_model_dir())
 
@@ -196,7 +196,7 @@ def load_question_tokenizer(pretrained: str = "starter") -> Any:
         words = [*marks, *letters, *(f"##{letter}" for letter in letters[:-1])]
         tokenizer: Any = BertTokenizer(vocab={word: i for i, word in enumerate(words)})
     elif pretrained == "starter":
-        from mgv.starter import text_model_dir
+        from mgv.starter.weights import text_model_dir
 
         tokenizer = AutoTokenizer.from_pretrained(text_model_dir())
     else:

@@ -35,15 +35,15 @@ class VideoSession:
 
     def ask(self, question: str, history: tuple[tuple[str, str], ...] = (), **kwargs: Any) -> str:
         """The answer's text; keywords as for VideoLLM.generate."""
-        return self.ask_surely(question, history, **kwargs)[0]
+        return self.ask_with_confidence(question, history, **kwargs)[0]
 
-    def ask_surely(
+    def ask_with_confidence(
         self, question: str, history: tuple[tuple[str, str], ...] = (), **kwargs: Any
     ) -> tuple[str, float]:
         """The answer's text, and how sure the model was: the geometric mean of its tokens' probabilities."""
         from transformers import LogitsProcessorList
 
-        sureness = Sureness()
+        sureness = Confidence()
         new_ids = self.generate(question, history, logits_processor=LogitsProcessorList([sureness]), **kwargs)
         text: str = self.processor.tokenizer.decode(new_ids[0], skip_special_tokens=True)
         return text.strip(), sureness.mean()
@@ -104,7 +104,7 @@ class VideoSession:
             self._cache.crop(-excess)
 
 
-class Sureness:
+class Confidence:
     """A logits processor that changes nothing and notes how likely each greedily taken token of the first row was."""
 
     def __init__(self) -> None:

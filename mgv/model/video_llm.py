@@ -19,7 +19,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from mgv.encoders.vision import VisionEncoder
 from mgv.errors import UsageError
-from mgv.model.connectors import Connector, Question
+from mgv.model.systems import Connector, Question
 
 IGNORED = -100
 """A label that asks for nothing."""

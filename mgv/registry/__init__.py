@@ -15,20 +15,26 @@ Readers take no lock: a version and the pointer appear whole.
 from mgv.library.manifest import NEWEST
 from mgv.registry.as_of import CHAMPION, Live, find_model, live, live_at
 from mgv.registry.hub import push_to_hub
-from mgv.registry.promotion import Promotion, Published, champion, history, promote, published, rollback
+from mgv.registry.promotion import (
+    Promotion,
+    PublishedVersion,
+    champion,
+    history,
+    promote,
+    published,
+    rollback,
+)
 from mgv.registry.publishing import publish
-from mgv.registry.versions import file_digests, folder_digest, read_lineage, verify
+from mgv.registry.versions import read_lineage, verify
 
 __all__ = [
     "CHAMPION",
     "NEWEST",
     "Live",
     "Promotion",
-    "Published",
+    "PublishedVersion",
     "champion",
-    "file_digests",
     "find_model",
-    "folder_digest",
     "history",
     "live",
     "live_at",

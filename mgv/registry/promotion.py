@@ -7,16 +7,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mgv.errors import GateError, UsageError, WorkspaceError
+from mgv.files import now, sync, write_json
 from mgv.library.manifest import NEWEST, Manifest, find_library, keep_version
-from mgv.registry.versions import FORMAT, now, read_lineage, sync, track, verify, version_names, writing
-from mgv.workspace import Workspace, write_json
+from mgv.registry.versions import FORMAT, read_lineage, track, verify, version_names, writing
+from mgv.workspace import Workspace
 
 EMBEDDERS = ("frame_embedder", "text_embedder")
 """The parts whose revisions have to be those that a version was evaluated with."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Published:
+class PublishedVersion:
     """A version of the model."""
 
     version: str
@@ -46,19 +47,19 @@ class Promotion:
     flow_run: str | None
 
 
-def published(workspace: Workspace) -> list[Published]:
+def published(workspace: Workspace) -> list[PublishedVersion]:
     """Every version, the newest last."""
     return [find_published(workspace, version) for version in version_names(workspace)]
 
 
-def find_published(workspace: Workspace, version: str) -> Published:
+def find_published(workspace: Workspace, version: str) -> PublishedVersion:
     """A version. Raises UsageError when there is none of that name."""
     names, current = version_names(workspace), champion(workspace)
     if version not in names:
         raise UsageError(f"{version!r} is not published; `mgv models` lists {', '.join(names) or 'none yet'}")
     folder = workspace.published_dir / version
     lineage = read_lineage(folder)
-    return Published(
+    return PublishedVersion(
         version=version,
         folder=folder,
         published_at=lineage["published_at"],
@@ -178,7 +179,7 @@ def _append(
     return entry
 
 
-def _check_embedders(about: Published, manifest: Manifest) -> None:
+def _check_embedders(about: PublishedVersion, manifest: Manifest) -> None:
     changed = [
         f"{part} is {manifest.parts.get(part)}, was {about.parts.get(part)}"
         for part in EMBEDDERS

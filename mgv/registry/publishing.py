@@ -16,20 +16,11 @@ from typing import Any
 
 from mgv import versioning
 from mgv.errors import GateError, WeightsError, WorkspaceError
+from mgv.files import file_digest, file_digests, folder_digest, now, sync, write_json
 from mgv.library.manifest import Manifest, keep_version, newest_library, versions
-from mgv.registry.promotion import Published, find_published
-from mgv.registry.versions import (
-    FORMAT,
-    file_digests,
-    folder_digest,
-    now,
-    read_lineage,
-    sync,
-    track,
-    version_names,
-    writing,
-)
-from mgv.workspace import Workspace, write_json
+from mgv.registry.promotion import PublishedVersion, find_published
+from mgv.registry.versions import FORMAT, read_lineage, track, version_names, writing
+from mgv.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +47,7 @@ def publish(
     *,
     results: Path | None = None,
     flow_run: str | None = None,
-) -> Published:
+) -> PublishedVersion:
     """Make the next version of a model's folder (default: models/train/instruct) and its evaluation (results/).
 
     What the newest version already is, with the same scores and library, gives that version.
@@ -219,11 +210,9 @@ def _evaluated_library(workspace: Workspace, facts: dict[str, Any]) -> Manifest:
 def _data_digests(workspace: Workspace) -> dict[str, str]:
     """Of what `mgv prepare` made: SHA-256 by stage and split."""
     folder = workspace.root / "data" / "prepare"
-    found = {}
-    for path in sorted(folder.glob("*/*.jsonl")):
-        with path.open("rb") as source:
-            found[path.relative_to(folder).as_posix()] = hashlib.file_digest(source, "sha256").hexdigest()
-    return found
+    return {
+        path.relative_to(folder).as_posix(): file_digest(path) for path in sorted(folder.glob("*/*.jsonl"))
+    }
 
 
 def _model_facts(workspace: Workspace, source: Path, folder: Path) -> dict[str, Any]:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from mgv import versioning
 from mgv.errors import BusyError, WeightsError, WorkspaceError
+from mgv.files import file_digests
 from mgv.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -67,25 +65,6 @@ def verify(folder: Path) -> None:
         )
 
 
-def file_digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file in a folder, by its path in it."""
-    digests = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with path.open("rb") as source:
-            digests[path.relative_to(folder).as_posix()] = hashlib.file_digest(source, "sha256").hexdigest()
-    return digests
-
-
-def folder_digest(folder: Path) -> str:
-    """SHA-256 of a folder's files and their names. Raises WeightsError when there is none."""
-    if not folder.is_dir():
-        raise WeightsError(
-            f"{folder}: no such folder; train a model (`mgv train`), or name one by evaluate.model"
-        )
-    lines = "".join(f"{name} {digest}\n" for name, digest in file_digests(folder).items())
-    return hashlib.sha256(lines.encode()).hexdigest()
-
-
 def track(workspace: Workspace, version: str) -> None:
     """Have DVC keep a version too; the version stands whether or not that works."""
     folder = workspace.published_dir / version
@@ -113,18 +92,3 @@ def writing(workspace: Workspace) -> Iterator[None]:
         ) from error
     except PermissionError as error:
         raise WorkspaceError(f"{folder}: no permission to write here") from error
-
-
-def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def sync(path: Path) -> None:
-    """Have the disk hold a file or folder before what rests on it is written."""
-    if os.name == "nt" and path.is_dir():
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,7 +1,7 @@
 """The loop: one stage of training on accelerate, on one process or many, and the same again after a kill.
 
 A step's gradient is that of the mean loss over all answer tokens of its batch, however that is cut into micro-batches
-and shared among processes. Everything a step does follows from the seed and its number (mgv/data/lessons.py).
+and shared among processes. Everything a step does follows from the seed and its number (mgv/train/training_rows.py).
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ import torch
 from torch import Tensor, nn
 
 from mgv.config import StageParams, TrainParams
-from mgv.data.features import Eye
-from mgv.data.lessons import Lessons, collate, num_micro_batches
 from mgv.errors import ConfigError, TrainingError
 from mgv.model.processor import Batch
 from mgv.model.sampling import even_subset
 from mgv.model.video_llm import IGNORED, VideoLLM
 from mgv.records import clock
+from mgv.train.features import FeatureExtractor
 from mgv.train.log import Log
 from mgv.train.schedule import learning_rate
 from mgv.train.state import load_state, save_state
+from mgv.train.training_rows import TrainingRows, collate, num_micro_batches
 
 logger = logging.getLogger(__name__)
 
@@ -73,9 +73,9 @@ class Outcome:
 
 def train(
     model: VideoLLM,
-    lessons: Lessons,
-    validation: Lessons | None,
-    eye: Eye,
+    lessons: TrainingRows,
+    validation: TrainingRows | None,
+    eye: FeatureExtractor,
     *,
     stage: StageParams,
     params: TrainParams,
@@ -181,8 +181,8 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 @torch.no_grad()
 def measure(
     model: nn.Module,
-    lessons: Lessons,
-    eye: Eye,
+    lessons: TrainingRows,
+    eye: FeatureExtractor,
     accelerator: Any,
     most: int | None = None,
     batch_size: int = 4,
@@ -250,7 +250,7 @@ def right_turns(batch: Batch, logits: Tensor) -> list[list[bool]]:
 
 
 def _prefetched(
-    plan: Iterator[tuple[int, list[list[int]]]], lessons: Lessons, eye: Eye
+    plan: Iterator[tuple[int, list[list[int]]]], lessons: TrainingRows, eye: FeatureExtractor
 ) -> Iterator[tuple[int, list[list[int]], list[Batch]]]:
     """Each step's batches; the next ones are read while one is learnt."""
 
@@ -280,7 +280,7 @@ def _bare(optimizer: Any) -> torch.optim.Optimizer:
 
 
 def sample_answers(
-    model: VideoLLM, lessons: Lessons, eye: Eye, count: int, max_new_tokens: int = 32
+    model: VideoLLM, lessons: TrainingRows, eye: FeatureExtractor, count: int, max_new_tokens: int = 32
 ) -> list[dict[str, str]]:
     """What the model writes to a few questions, greedily, beside what was expected."""
     from mgv.model.session import VideoSession
@@ -299,6 +299,6 @@ def sample_answers(
     return shown
 
 
-def spread(lessons: Lessons, most: int) -> list[int]:
+def spread(lessons: TrainingRows, most: int) -> list[int]:
     """The numbers of up to `most` lessons, evenly spread: of a file that holds one source after another, of each."""
     return even_subset(len(lessons), min(most, len(lessons)))

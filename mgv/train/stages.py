@@ -20,20 +20,20 @@ from typing import Any
 import torch
 
 from mgv.config import ModelParams, StageParams
-from mgv.data.features import Eye, FeatureCache, fingerprint
-from mgv.data.lessons import Lessons
 from mgv.data.samples import SampleFile, read_weights
 from mgv.errors import ConfigError, UsageError, WorkspaceError
-from mgv.library.ingest import content_id
+from mgv.files import file_digest, write_json
 from mgv.model.adapt import Lora, adapt
 from mgv.model.build import build_processor, build_video_llm
 from mgv.model.checkpoint import load_checkpoint, model_card, save_checkpoint
 from mgv.model.processor import Processor
 from mgv.model.video_llm import VideoLLM
+from mgv.train.features import FeatureCache, FeatureExtractor, fingerprint
 from mgv.train.log import Log
 from mgv.train.loop import Outcome, Progress, Scores, measure, sample_answers, train
 from mgv.train.state import learnt_weights
-from mgv.workspace import Workspace, write_json
+from mgv.train.training_rows import TrainingRows
+from mgv.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def train_stage(workspace: Workspace, stage: str, progress: Progress | None = No
     torch.manual_seed(params.train.seed)
     model, processor = begin_model(workspace, stage, device)
     base = fingerprint(model)
-    eye = Eye(model, processor, root=workspace.root)
+    eye = FeatureExtractor(model, processor, root=workspace.root)
     _adapt(model, chosen, params.model)
     if params.train.cache_features:
         with accelerator.main_process_first():
@@ -83,7 +83,7 @@ def train_stage(workspace: Workspace, stage: str, progress: Progress | None = No
                 _look_at_all(eye, eye.cache, list(files.values()), report)
     weights = read_weights(files["train"].path.parent)
     lessons = {
-        split: Lessons(file, processor, chosen.turns_per_video, weights if split == "train" else None)
+        split: TrainingRows(file, processor, chosen.turns_per_video, weights if split == "train" else None)
         for split, file in files.items()
         if len(file)
     }
@@ -91,7 +91,7 @@ def train_stage(workspace: Workspace, stage: str, progress: Progress | None = No
         "stage": stage,
         "model": asdict(params.model),
         "train": asdict(chosen) | {"seed": params.train.seed, "precision": params.train.precision},
-        "data": {split: content_id(file.path) for split, file in files.items()},
+        "data": {split: file_digest(file.path) for split, file in files.items()},
         "weights": base,
     } | ({"source_weights": weights} if weights else {})
     resume = workspace.root / "models/resume" / stage
@@ -188,7 +188,9 @@ def _sample_files(root: Path, stage: str) -> dict[str, SampleFile]:
     }
 
 
-def _look_at_all(eye: Eye, cache: FeatureCache, files: list[SampleFile], progress: Progress | None) -> None:
+def _look_at_all(
+    eye: FeatureExtractor, cache: FeatureCache, files: list[SampleFile], progress: Progress | None
+) -> None:
     """Fill the feature cache."""
     total = sum(map(len, files))
     done = 0

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from mgv.errors import MgvError
+from mgv.files import sync
 from mgv.model.checkpoint import load_tensors, save_tensors
 
 logger = logging.getLogger(__name__)
@@ -57,11 +57,11 @@ def save_state(
         about = {"step": step, "fingerprint": fingerprint}
         (partial / "state.json").write_text(json.dumps(about), encoding="utf-8")
         for file in partial.iterdir():
-            _flush(file)
+            sync(file)
         place = folder / f"{PREFIX}{step:06}"
         shutil.rmtree(place, ignore_errors=True)
         partial.rename(place)
-        _flush(folder)
+        sync(folder)
     except (OSError, RuntimeError, SafetensorError) as error:  # each library tells a full disk in its own way
         shutil.rmtree(partial, ignore_errors=True)
         before = states(folder)
@@ -121,12 +121,3 @@ def step_of(place: Path) -> int:
 def _plain(name: str) -> str:
     """A parameter's name without what wrappers put ahead of it."""
     return name.replace("_checkpoint_wrapped_module.", "").removeprefix("module.")
-
-
-def _flush(path: Path) -> None:
-    """Have the operating system write it out, so that a rename does not outrun the bytes."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

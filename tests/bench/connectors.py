@@ -20,14 +20,15 @@ from typing import Any
 import yaml
 
 from mgv.config import TrainParams
-from mgv.data.features import Eye, FeatureCache
-from mgv.data.lessons import Lessons
 from mgv.data.prepare import prepare
 from mgv.data.samples import SampleFile
 from mgv.evaluate.metrics import bootstrap_interval
+from mgv.files import write_json
 from mgv.model.checkpoint import load_checkpoint
+from mgv.train.features import FeatureCache, FeatureExtractor
 from mgv.train.stages import STAGES, train_stage
-from mgv.workspace import Workspace, find_workspace, init_workspace, write_json
+from mgv.train.training_rows import TrainingRows
+from mgv.workspace import Workspace, find_workspace, init_workspace
 from tests.bench.measure import RESULTS
 from tests.bench.starter import Hits, answered
 
@@ -120,8 +121,10 @@ def _ask(workspace: Workspace) -> dict[str, Any]:
     """The test split's closed questions, with subtitles and without."""
     model, processor = load_checkpoint(workspace.root / "models/train/instruct", device="cpu")
     samples = SampleFile(workspace.root / "data/prepare/instruct/test.jsonl")
-    lessons = Lessons([samples[i] for i in range(len(samples))], processor, 16)
-    eye = Eye(model, processor, FeatureCache(workspace.root / "data/features", 20.0), workspace.root)
+    lessons = TrainingRows([samples[i] for i in range(len(samples))], processor, 16)
+    eye = FeatureExtractor(
+        model, processor, FeatureCache(workspace.root / "data/features", 20.0), workspace.root
+    )
     heard, deaf = (answered(model, lessons, eye, subtitles) for subtitles in (True, False))
     everything = [hit for hits in heard.values() for hit in hits]
     low, high = bootstrap_interval(

@@ -23,8 +23,8 @@ import whisper
 from numpy.typing import NDArray
 
 from mgv.config import MaterializeParams
+from mgv.encoders.loaded import Parts
 from mgv.library.materialize import materialize
-from mgv.library.parts import Parts
 from mgv.media.audio import read_audio
 from mgv.media.frames import interval_times
 from mgv.media.probe import probe

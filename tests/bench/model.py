@@ -21,10 +21,10 @@ import torch
 
 from mgv.encoders.vision.eva_clip_g import EvaClipG
 from mgv.model.build import build_processor, build_video_llm
-from mgv.model.connectors import build_connector
 from mgv.model.language import byte_tokenizer, random_language_model
 from mgv.model.processor import Clip, Processor
 from mgv.model.session import VideoSession
+from mgv.model.systems import build_connector
 from mgv.model.video_llm import VideoLLM, VideoLLMConfig
 from tests.bench.measure import Figure, Result
 

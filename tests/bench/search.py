@@ -23,13 +23,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from mgv.api import Library
+from mgv.ask.library import Library
 from mgv.config import MaterializeParams
 from mgv.encoders.base import Relevance
 from mgv.encoders.conse import NUM_CLASSES, PROMPT, TEMPERATURE, read_class_names
+from mgv.encoders.loaded import Parts
 from mgv.encoders.parts import part_revisions
 from mgv.library.manifest import Manifest, write_version
-from mgv.library.parts import Parts
 from mgv.library.schema import frames_schema, segments_schema
 from mgv.library.search import text_hits, vector_hits
 from mgv.library.store import Store, has_vector_index

@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 
 from mgv.config import SourceParams
-from mgv.data.features import Eye, FeatureCache
-from mgv.data.lessons import Lesson, Lessons, collate
 from mgv.data.scenes import make_scenes
 from mgv.evaluate.metrics import bootstrap_interval
 from mgv.model.checkpoint import STARTER_MODEL, load_checkpoint
+from mgv.train.features import FeatureCache, FeatureExtractor
 from mgv.train.loop import right_turns
+from mgv.train.training_rows import TrainingRow, TrainingRows, collate
 from tests.bench.measure import Figure, Result
 
 WRONG_GOAL = 0.15
@@ -35,8 +35,8 @@ def run(quick: bool) -> Result:
             Path(folder) / "scenes", num_videos=made.num_videos, seed=made.seed, splits=("test",)
         )
         samples = [sample for stage, _, sample in scenes if stage == "instruct"]
-        lessons = Lessons(samples[:24] if quick else samples, processor, 16)
-        eye = Eye(model, processor, FeatureCache(Path(folder) / "features", 5.0))
+        lessons = TrainingRows(samples[:24] if quick else samples, processor, 16)
+        eye = FeatureExtractor(model, processor, FeatureCache(Path(folder) / "features", 5.0))
         heard, deaf = (answered(model, lessons, eye, subtitles) for subtitles in (True, False))
     chance = sum(
         1 / len(turn.choices) for sample in samples for turn in sample.turns if turn.kind == "narration"
@@ -55,11 +55,11 @@ def run(quick: bool) -> Result:
 
 
 @torch.no_grad()
-def answered(model: torch.nn.Module, lessons: Lessons, eye: Eye, subtitles: bool) -> Hits:
+def answered(model: torch.nn.Module, lessons: TrainingRows, eye: FeatureExtractor, subtitles: bool) -> Hits:
     """Every closed question of the lessons."""
     hits: Hits = defaultdict(list)
     for start in range(0, len(lessons), 4):
-        chosen: list[Lesson] = [lessons[i] for i in range(start, min(start + 4, len(lessons)))]
+        chosen: list[TrainingRow] = [lessons[i] for i in range(start, min(start + 4, len(lessons)))]
         batch = collate(chosen, lessons.processor, eye, subtitles)
         output = model(**batch.inputs())
         for lesson, right in zip(chosen, right_turns(batch, output.logits), strict=True):

@@ -23,8 +23,8 @@ def step(name):
     now = time.perf_counter()
     took[name] = round(now - last, 3)
     last = now
-from mgv.api import Library
-step("import mgv.api (lancedb)")
+from mgv.ask.library import Library
+step("import mgv.ask.library (lancedb)")
 library = Library.open(sys.argv[1])
 step("open the tables")
 import torch

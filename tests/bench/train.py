@@ -28,14 +28,15 @@ from typing import Any
 import torch
 
 from mgv.config import ModelParams, PartParams
-from mgv.data.features import Eye, FeatureCache, read_sample
-from mgv.data.lessons import Lessons
 from mgv.data.scenes import make_scenes
 from mgv.model.adapt import Lora, adapt
+from mgv.model.looking import read_sample
 from mgv.model.processor import Batch, Processor
 from mgv.model.video_llm import IGNORED, VideoLLM
 from mgv.records import Sample, Turn
+from mgv.train.features import FeatureCache, FeatureExtractor
 from mgv.train.stages import new_model
+from mgv.train.training_rows import TrainingRows
 from tests.bench.make import make_pictures, mux_looped
 from tests.bench.measure import Figure, Result, ratio, rounds
 from tests.bench.model import real, tiny
@@ -121,7 +122,7 @@ def minutes_of_720p(folder: Path, count: int) -> list[str]:
 
 def scene_loops(
     model: VideoLLM, processor: Processor, folder: Path, num_videos: int, longest: int
-) -> tuple[dict[str, Callable[[], list[float]]], Lessons, Eye]:
+) -> tuple[dict[str, Callable[[], list[float]]], TrainingRows, FeatureExtractor]:
     """Every way to learn the starter data set's questions, the questions, and their kept features.
 
     longest: tokens that `plain` pads to.
@@ -132,7 +133,7 @@ def scene_loops(
         if stage == "instruct" and split == "train"
     ]
     kept, looking = _eyes(model, processor, folder, samples)
-    lessons = Lessons(samples, processor, 16)
+    lessons = TrainingRows(samples, processor, 16)
     groups = _fours(list(range(len(lessons))))
     fours = _fours([(sample, turn) for sample in samples for turn in range(len(sample.turns))])
     loops = {
@@ -179,7 +180,7 @@ def time_ordinary(
     decode_s, look_s = decoding["decode"][0], look["look"][0]
     figures, details = [], {f"{encoder}: decode": decode_s, f"{encoder}: decode and encode": look_s}
     for stage, samples in (("pretrain_video", described), ("instruct", asked)):
-        lessons = Lessons(samples, processor, 16)
+        lessons = TrainingRows(samples, processor, 16)
         groups = _fours(list(range(len(lessons))))
         loops = {
             name: partial(_losses, model, lessons, groups, eye)
@@ -213,20 +214,27 @@ def _timed(
     return seconds.cpu, losses
 
 
-def _eyes(model: VideoLLM, processor: Processor, folder: Path, samples: list[Sample]) -> tuple[Eye, Eye]:
+def _eyes(
+    model: VideoLLM, processor: Processor, folder: Path, samples: list[Sample]
+) -> tuple[FeatureExtractor, FeatureExtractor]:
     """One that has kept what it saw, and one that looks each time; both warm."""
-    kept, looking = Eye(model, processor, FeatureCache(folder / "features", 10.0)), Eye(model, processor)
+    kept, looking = (
+        FeatureExtractor(model, processor, FeatureCache(folder / "features", 10.0)),
+        FeatureExtractor(model, processor),
+    )
     kept.keep(samples)
-    lessons = Lessons(samples, processor, 16)
+    lessons = TrainingRows(samples, processor, 16)
     _step(model, lessons.collate(range(min(BATCH, len(lessons))), kept))
     return kept, looking
 
 
-def _losses(model: VideoLLM, lessons: Lessons, groups: list[list[int]], eye: Eye) -> list[float]:
+def _losses(
+    model: VideoLLM, lessons: TrainingRows, groups: list[list[int]], eye: FeatureExtractor
+) -> list[float]:
     return [_step(model, lessons.collate(group, eye)) for group in groups]
 
 
-def _num_questions(lessons: Lessons) -> int:
+def _num_questions(lessons: TrainingRows) -> int:
     return sum(len(lessons[number].turns) for number in range(len(lessons)))
 
 
@@ -262,7 +270,7 @@ def _plain(pairs: list[tuple[Sample, int]], processor: Any, longest: int) -> Bat
     return batch
 
 
-def _rows(pairs: list[tuple[Sample, int]], processor: Any, eye: Eye) -> Batch:
+def _rows(pairs: list[tuple[Sample, int]], processor: Any, eye: FeatureExtractor) -> Batch:
     clips = []
     for sample, turn in pairs:
         asked = sample.turns[turn]
@@ -300,7 +308,7 @@ def main() -> None:
     print(f"{tokens / best:.0f} tokens/s, {used:.1%} of the peak in model FLOPs")
 
 
-def _work(model: VideoLLM, lessons: Lessons, kept: Eye) -> tuple[int, float]:
+def _work(model: VideoLLM, lessons: TrainingRows, kept: FeatureExtractor) -> tuple[int, float]:
     """Tokens of all rows, and the FLOPs to learn them.
 
     Two a weight and token forward, and as many for the gradient of what a layer was given; causal attention, whose

@@ -10,7 +10,7 @@ import pytest
 from mgv.data.check import check_annotations
 from mgv.workspace import Workspace
 from tests.conftest import set_params
-from tests.data.test_images import jpeg
+from tests.media.test_images import jpeg
 from tests.test_cli import mgv
 
 GOOD = '{"media": "cat.jpg", "turns": [{"question": "q", "answer": "a"}]}\n'

@@ -23,8 +23,8 @@ from mgv.library.materialize import materialize
 from mgv.records import Cue, Sample, Turn
 from mgv.workspace import Workspace
 from tests.conftest import set_params
-from tests.data.test_images import jpeg, make_tar
 from tests.media.make_video import make_video
+from tests.media.test_images import jpeg, make_tar
 
 TURN = {"question": "q", "answer": "one two"}
 VTT = "WEBVTT\n\n00:00.000 --> 00:01.000\nEarly.\n\n00:01.500 --> 00:02.500\nLate words.\n"
@@ -254,7 +254,7 @@ def test_two_runs_give_the_same_bytes_and_the_second_reads_no_video(
     first = files(workspace)
     assert len(first) == 10
     with monkeypatch.context() as patch:
-        patch.setattr(data_media, "content_id", None)
+        patch.setattr(data_media, "file_digest", None)
         patch.setattr(data_media, "_image_facts", None)
         prepare(workspace)
     assert files(workspace) == first

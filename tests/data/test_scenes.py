@@ -121,8 +121,8 @@ def test_what_moves_left_is_further_left_later():
 
 def test_the_video_shows_the_colours(made: tuple[Path, list[tuple[str, str, Sample]]]):
     folder, _ = made
-    dice = random.Random("3/video/train/0")
-    scene = draw_lots(dice, "train", "group")
+    rng = random.Random("3/video/train/0")
+    scene = draw_lots(rng, "train", "group")
     frame = next(iter(read_frames(folder / "videos/train-00000.mp4", [0.5], size_px=256))).frames[0]
     thing = next(t for t in scene.things if t.shape not in ("ring",))
     pixel = frame[round(thing.y * 256), round(thing.x * 256)].astype(int)

@@ -13,7 +13,7 @@ from mgv.data.rows import BadRow, SampleRow
 from mgv.data.sources import INSTRUCTIONS, SOURCES, MediaFolder, instruction, source_named
 from mgv.errors import ConfigError, DataError
 from mgv.records import Sample, Turn
-from tests.data.test_images import jpeg, make_tar
+from tests.media.test_images import jpeg, make_tar
 
 NOWHERE = MediaFolder(None)
 

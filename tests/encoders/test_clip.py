@@ -92,7 +92,7 @@ def test_a_model_saved_in_a_folder_gives_what_transformers_gives(tmp_path, famil
 def test_there_is_no_starter_and_a_text_model_is_refused():
     with pytest.raises(WeightsError, match="no starter weights"):
         load_clip("starter")
-    from mgv.starter import text_model_dir
+    from mgv.starter.weights import text_model_dir
 
     with pytest.raises(WeightsError, match="takes CLIP or SigLIP"):
         load_clip(str(text_model_dir()))

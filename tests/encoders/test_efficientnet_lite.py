@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file
 
 from mgv.encoders.efficientnet_lite import EfficientNetLite, same_padding, scaled_width, to_pixel_values
-from mgv.starter import vision_weights
+from mgv.starter.weights import vision_weights
 
 
 def test_same_padding_gives_a_cell_for_every_started_stride():

@@ -20,7 +20,7 @@ from mgv.config import EvaluateParams
 from mgv.errors import BusyError, ConfigError, UsageError, WorkspaceError
 from mgv.evaluate.answering import Given, ModelSystem, answer_items, given_of, prompt_of, read_clip
 from mgv.evaluate.ledger import Ledger, Shard, parse_shard
-from mgv.evaluate.questions import Item, read_questions
+from mgv.evaluate.sets.questions import EvaluationItem, read_questions
 from mgv.records import Cue
 from tests.media.make_video import number_of
 
@@ -38,16 +38,17 @@ class Echo:
     def facts(self) -> dict[str, Any]:
         return {"system": "echo"}
 
-    def answer(self, item: Item) -> Given:
+    def answer(self, item: EvaluationItem) -> Given:
         self.asked.append(item.item_id)
         if item.item_id == self.fails:
             raise ValueError("no\nsuch\nluck")
         return Given(item_id=item.item_id, answer=item.question, confidence=0.5)
 
 
-def items(count: int = 6) -> list[Item]:
+def items(count: int = 6) -> list[EvaluationItem]:
     return [
-        Item(item_id=f"i{n}", videos=(f"v{n % 2}.mp4",), question=f"q{n}", answer="x") for n in range(count)
+        EvaluationItem(item_id=f"i{n}", videos=(f"v{n % 2}.mp4",), question=f"q{n}", answer="x")
+        for n in range(count)
     ]
 
 
@@ -92,7 +93,7 @@ def test_an_answer_wins_over_a_failure_whichever_file_each_is_in(tmp_path: Path)
 
 def test_what_no_item_could_survive_stops_the_run(tmp_path: Path):
     class Wrong(Echo):
-        def answer(self, item: Item) -> Given:
+        def answer(self, item: EvaluationItem) -> Given:
             raise ConfigError("wrong everywhere")
 
     with pytest.raises(ConfigError, match="wrong everywhere"):
@@ -148,7 +149,7 @@ def test_a_shard_is_a_part_of_a_whole():
 
 
 def test_choices_are_written_under_the_question_unless_training_did_not():
-    item = Item(item_id="1", videos=("v",), question="what?", answer="cat", choices=("dog", "cat"))
+    item = EvaluationItem(item_id="1", videos=("v",), question="what?", answer="cat", choices=("dog", "cat"))
     assert prompt_of("what?", item) == "what?\nA. dog\nB. cat\nAnswer with the letter of the right choice."
     assert prompt_of("what?", replace(item, shows_choices=False)) == "what?"
 
@@ -161,7 +162,7 @@ def processor(folder: Path) -> Any:
 
 def test_a_clip_shows_its_stretch_and_only_the_words_said_in_it(model_folder: Path, clips: Path):
     cues = (Cue(start_s=0.1, end_s=0.3, text="early"), Cue(start_s=1.2, end_s=1.4, text="late"))
-    item = Item(
+    item = EvaluationItem(
         item_id="1",
         videos=(str(clips / "a.mp4"),),
         question="q",
@@ -188,7 +189,7 @@ def test_pictures_and_folders_of_frames_are_clips_too(model_folder: Path, tmp_pa
     folder.mkdir()
     for number in range(6):
         Image.fromarray(np.full((20, 30, 3), 40 * number, np.uint8)).save(folder / f"{number:05}.png")
-    item = Item(item_id="1", videos=(str(folder),), question="q", answer="x")
+    item = EvaluationItem(item_id="1", videos=(str(folder),), question="q", answer="x")
     clip = read_clip(item, processor(model_folder), use_subtitles=True)
     assert clip.frames is not None
     assert clip.frames[:, 0, 0, 0].tolist() == [40, 120, 200]  # 6 frames are 2 s: seen at 1/3, 1 and 5/3 s
@@ -285,7 +286,7 @@ def test_a_model_is_held_as_asked_and_its_answers_are_kept_apart(model_folder: P
     quantized = ModelSystem(model_folder, replace(TINY, quantization="4bit"), device="cpu")
     assert quantized.facts() != ModelSystem(model_folder, TINY).facts()
     with pytest.raises(ConfigError, match="4bit: needs a CUDA GPU"):
-        quantized.answer(Item(item_id="a", videos=("a.mp4",), question="what?", answer="x"))
+        quantized.answer(EvaluationItem(item_id="a", videos=("a.mp4",), question="what?", answer="x"))
 
 
 SLOW_RUN = """
@@ -294,7 +295,7 @@ from pathlib import Path
 from mgv.config import EvaluateParams
 from mgv.evaluate.answering import ModelSystem, answer_items
 from mgv.evaluate.ledger import Ledger
-from mgv.evaluate.questions import read_questions
+from mgv.evaluate.sets.questions import read_questions
 
 model, questions, clips, out, wait_s = sys.argv[1:]
 system = ModelSystem(Path(model), EvaluateParams(max_new_tokens=4), device="cpu")

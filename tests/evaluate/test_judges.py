@@ -115,7 +115,7 @@ def test_what_is_no_verdict_says_why(text: str, says: str):
 
 @pytest.fixture
 def chat(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatServer]:
-    monkeypatch.setattr("mgv.endpoint.LONGEST_WAIT_S", 0.01)
+    monkeypatch.setattr("mgv.ask.endpoint.LONGEST_WAIT_S", 0.01)
     with chat_server() as server:
         yield server
 
@@ -185,8 +185,8 @@ def test_a_busy_endpoint_says_how_long_to_wait(
     endpoint: JudgeParams, chat: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     waits: list[float] = []
-    monkeypatch.setattr("mgv.endpoint.LONGEST_WAIT_S", 60.0)
-    monkeypatch.setattr("mgv.endpoint.time.sleep", waits.append)
+    monkeypatch.setattr("mgv.ask.endpoint.LONGEST_WAIT_S", 60.0)
+    monkeypatch.setattr("mgv.ask.endpoint.time.sleep", waits.append)
     good = '{"correct": "yes", "score": 5}'
     dated = {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}
     chat.replies = [

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mgv.errors import ConfigError, MgvError
-from mgv.evaluate.queries import QUERY_FORMATS, Query, queries_digest, read_queries
+from mgv.evaluate.sets.queries import QUERY_FORMATS, Query, queries_digest, read_queries
 from mgv.evaluate.spans import Span
 
 Shape = tuple[str, str, list[tuple[str, float, float | None]]]

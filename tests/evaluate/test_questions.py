@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from mgv.errors import ConfigError, MgvError
-from mgv.evaluate.annotations import Shelf
-from mgv.evaluate.questions import QUESTION_FORMATS, Item, items_digest, read_questions
+from mgv.evaluate.sets.annotations import Shelf
+from mgv.evaluate.sets.questions import QUESTION_FORMATS, EvaluationItem, items_digest, read_questions
 from mgv.evaluate.spans import Span
 from mgv.records import Cue
 from tests.evaluate.test_queries import lines, write
@@ -312,7 +312,7 @@ def test_an_unknown_format_and_a_missing_folder_are_told(tmp_path: Path):
 
 
 def test_the_digest_knows_items_but_not_where_their_videos_lie():
-    one = Item(item_id="1", videos=("/here/a.mp4",), question="q", answer="x")
-    there = Item(item_id="1", videos=("/there/a.mp4",), question="q", answer="x")
-    other = Item(item_id="1", videos=("/here/a.mp4",), question="q", answer="y")
+    one = EvaluationItem(item_id="1", videos=("/here/a.mp4",), question="q", answer="x")
+    there = EvaluationItem(item_id="1", videos=("/there/a.mp4",), question="q", answer="x")
+    other = EvaluationItem(item_id="1", videos=("/here/a.mp4",), question="q", answer="y")
     assert items_digest([one]) == items_digest([there]) != items_digest([other])

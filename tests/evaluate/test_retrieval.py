@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mgv.api import Library
-from mgv.evaluate.queries import Query
+from mgv.ask.library import Library
 from mgv.evaluate.retrieval import (
     CONTROLS,
     PRIOR,
@@ -20,6 +19,7 @@ from mgv.evaluate.retrieval import (
     score_query,
 )
 from mgv.evaluate.scores import Scored
+from mgv.evaluate.sets.queries import Query
 from mgv.evaluate.spans import Span
 from mgv.library.ingest import ingest
 from mgv.library.materialize import materialize

@@ -20,12 +20,12 @@ from mgv.evaluate.answering import Given
 from mgv.evaluate.compare import compare
 from mgv.evaluate.gate import check_gate, write_baseline
 from mgv.evaluate.ledger import Shard
-from mgv.evaluate.published import differences
-from mgv.evaluate.questions import Item
 from mgv.evaluate.report import render, worst
 from mgv.evaluate.results import Run, plots, read_run, write_run
 from mgv.evaluate.run import ask, evaluate, open_questions, sampled, summed_up, write_results
 from mgv.evaluate.scores import Scored, score_item
+from mgv.evaluate.sets.published import differences
+from mgv.evaluate.sets.questions import EvaluationItem
 from mgv.evaluate.spans import Span
 from mgv.workspace import Workspace
 
@@ -62,7 +62,7 @@ def verdict(**values: Any) -> dict[str, Any]:
     return {"error": "", "correct": None, "score": None} | values
 
 
-ITEM = Item(item_id="1", videos=("a.mp4",), question="q", answer="a red car")
+ITEM = EvaluationItem(item_id="1", videos=("a.mp4",), question="q", answer="a red car")
 
 
 def test_an_open_answer_has_words_and_verdict():

@@ -9,11 +9,11 @@ import pytest
 from mgv.cli.models import _evaluate_params
 from mgv.config import EvaluateParams
 from mgv.errors import UsageError
-from mgv.evaluate import starter
-from mgv.evaluate.queries import read_queries
-from mgv.evaluate.questions import read_questions
 from mgv.evaluate.results import SETS
 from mgv.evaluate.run import load_questions
+from mgv.evaluate.sets import starter
+from mgv.evaluate.sets.queries import read_queries
+from mgv.evaluate.sets.questions import read_questions
 from mgv.media.subtitles import read_subtitles
 from mgv.workspace import Workspace
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mgv.api import Library
+from mgv.ask.library import Library
 from mgv.config import EvaluateParams
 from mgv.errors import MgvError, UsageError, WorkspaceError
 from mgv.evaluate.metrics import spoken_words

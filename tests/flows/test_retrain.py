@@ -19,7 +19,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows import GPU_LIMIT, gpu_slot
 from mgv import registry
-from mgv.api import Library
+from mgv.ask.library import Library
 from mgv.evaluate.run import evaluate
 from mgv.library.manifest import newest_library, read_manifest
 from mgv.library.materialize import materialize

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from mgv.api import Library
+from mgv.ask.library import Library
+from mgv.encoders.loaded import Parts
 from mgv.errors import BusyError, WorkspaceError
 from mgv.library.ingest import ingest, stored_files
 from mgv.library.manifest import read_manifest
 from mgv.library.materialize import Report, materialize
-from mgv.library.parts import Parts
 from mgv.library.schema import rows_digest
 from mgv.library.store import open_for_reading
 from mgv.workspace import Workspace

@@ -195,7 +195,7 @@ def test_the_hub_port_of_video_llava_gives_the_same_logits():
     )
 
     from mgv.encoders.vision.clip import TINY, ClipTower
-    from mgv.model.connectors import build_connector
+    from mgv.model.systems import build_connector
     from mgv.model.video_llm import VideoLLM, VideoLLMConfig
 
     language = LlamaConfig(

@@ -18,13 +18,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from mgv.config import StageParams
-from mgv.data.features import Eye
-from mgv.data.lessons import num_micro_batches
 from mgv.errors import ConfigError, MgvError, TrainingError, WorkspaceError
 from mgv.model.checkpoint import load_checkpoint
+from mgv.train.features import FeatureExtractor
 from mgv.train.loop import parameter_groups
 from mgv.train.schedule import learning_rate
 from mgv.train.stages import new_model, train_stage
+from mgv.train.training_rows import num_micro_batches
 from mgv.workspace import Workspace, find_workspace
 from tests.conftest import set_params
 from tests.train.conftest import TINY_STAGE, stage_params
@@ -115,14 +115,16 @@ def test_micro_batches_do_not_change_the_losses(trainable: Workspace):
                         "pretrain_image")  # fmt: skip
     assert all(math.isfinite(loss) for loss in whole.outcome.losses)
     # the same rows, cut into passes of two: another order of the data is drawn, so the gradient is compared instead
-    from mgv.data.lessons import Lessons
     from mgv.data.samples import SampleFile
+    from mgv.train.training_rows import TrainingRows
 
     model, processor = new_model(trainable.params.model, "cpu")
     model.requires_grad_(False)
     model.connector.requires_grad_(True)
-    eye = Eye(model, processor, root=trainable.root)
-    lessons = Lessons(SampleFile(trainable.root / "data/prepare/pretrain_image/train.jsonl"), processor, 16)
+    eye = FeatureExtractor(model, processor, root=trainable.root)
+    lessons = TrainingRows(
+        SampleFile(trainable.root / "data/prepare/pretrain_image/train.jsonl"), processor, 16
+    )
     batch = lessons.collate([0, 1, 2, 3], eye)
     model(**batch.inputs()).loss.backward()
     together = [p.grad.clone() for p in model.connector.parameters()]  # type: ignore[union-attr]

@@ -52,7 +52,7 @@ def build_efficientnet_lite(pretrained: str, image_size_px: int = 256) -> Effici
         raise ConfigError(f"efficientnet_lite: pretrained is `starter` or `random`, got {pretrained!r}")
     from safetensors.torch import load_file
 
-    from mgv.starter import vision_weights
+    from mgv.starter.weights import vision_weights
 
     network = EfficientNetLite()
     network.load_state_dict(load_file(vision_weights()))

@@ -1,0 +1,1 @@
+"""Ask: a question → moments → an answer whose citations exist, with the receipt that proves it."""

@@ -1,0 +1,1 @@
+"""Sets: what is evaluated, from our files and published ones."""

@@ -1,0 +1,1 @@
+"""Operations: what a workspace takes, lacks and measures."""

@@ -1,0 +1,1 @@
+"""Starter: the embedded weights, real and small, from ordinary packages."""
