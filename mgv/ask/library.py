@@ -10,62 +10,45 @@ print(library.ask("what license is proposed?").text)
 
 from __future__ import annotations
 
-import copy
-import difflib
 import logging
 from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from mgv import versioning
 from mgv.ask.answer import Answerer, answer
-from mgv.ask.answerers import answerer_weights, load_answerer
+from mgv.ask.opened import Answerers, OpenedLibrary
 from mgv.ask.receipts import LibraryState, ModelState, Receipt, flow_run, keep, params_hash, software
-from mgv.ask.retrieve import Found, Reach, fuse
+from mgv.ask.retrieve import Reach, fuse
 from mgv.config import AnswererParams, AskParams, Params, SearchParams, parse_params
-from mgv.encoders.base import TextEmbedder
-from mgv.encoders.devices import choose_device
-from mgv.encoders.loaded import Parts
-from mgv.encoders.parts import part_revisions
 from mgv.errors import MgvError, UsageError, WorkspaceError
-from mgv.files import file_digest, now
-from mgv.library.raw import RawVideos
-from mgv.library.search import Hit, rows_within, text_hits, vector_hits
-from mgv.library.store import open_for_reading, reading
+from mgv.files import now
+from mgv.library.manifest import Manifest
 from mgv.library.words import MAX_QUERY_CHARS
-from mgv.records import Answer, Cue, Locate, Moment, Video
-from mgv.registry import CHAMPION, Live, live, live_at, verify
+from mgv.records import Answer, Cue, Moment, Video
+from mgv.registry import CHAMPION, Live, live, live_at
 from mgv.workspace import Workspace, find_workspace
 
 logger = logging.getLogger(__name__)
 
-_NUM_LABELS = 3
 WHOLE_VIDEO_S = 180.0
 """A named video up to this long is watched as a whole, no moments are looked for: Goldfish's rule (goldfish_lv.py)."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Library:
-    """A finished library and the model that answers from it: those that are live, or were (mgv/registry.py)."""
+    """A finished library and the model that answers from it: those that are live, or were (mgv/registry).
 
-    def __init__(self, workspace: Workspace, answering: Live, *, listings: Sequence[str] = ()) -> None:
-        """listings: versions of data/videos to look for raw videos in first (RawVideos)."""
-        self.workspace, self.live = workspace, answering
-        self.manifest = manifest = answering.manifest
-        self._tables = open_for_reading(workspace.store_uri, manifest.versions, manifest.tag)
-        with reading(workspace.store_uri):
-            rows = self._tables["videos"].to_arrow().to_pylist()
-        self._videos = {row["video_id"]: row for row in rows if row["state"] == "ready"}
-        self._parts = Parts(manifest.params)
-        self._raw = RawVideos(workspace, [*listings, *filter(None, [manifest.listing])])
-        self._among: list[str] | None = None
-        self.parts = part_revisions(manifest.params)
-        """Revision of every part that it is searched with."""
-        if self.parts != manifest.parts:
-            logger.warning("the parts that made this library have been updated; run `mgv materialize`")
+    A view: what is open is shared by every view made of it (`with_answerer`, `with_weights`, …), and may be used from
+    many threads.
+    """
+
+    workspace: Workspace
+    """Its place, and the parameters that it is searched and asked with."""
+    live: Live
+    opened: OpenedLibrary
+    video_ids_in_view: frozenset[str]
+    """The videos that it shows, searches and names."""
 
     @classmethod
     def open(cls, path: str | Path = ".", *, as_of: str | None = None) -> Library:
@@ -76,12 +59,45 @@ class Library:
         """
         workspace = find_workspace(Path(path))
         answering = live(workspace) if as_of is None else live_at(workspace, as_of)
-        return cls(replace(workspace, params=parameters_of(workspace, answering)), answering)
+        return cls.of(replace(workspace, params=parameters_of(workspace, answering)), answering)
+
+    @classmethod
+    def of(
+        cls,
+        workspace: Workspace,
+        answering: Live,
+        *,
+        listings: Sequence[str] = (),
+        answerers: Answerers | None = None,
+    ) -> Library:
+        """The library of a manifest, asked by the workspace's parameters.
+
+        listings: versions of data/videos to look for raw videos in first (RawVideos). answerers: those that are loaded
+        already.
+        """
+        opened = OpenedLibrary(workspace, answering.manifest, listings, answerers)
+        return cls(
+            workspace=workspace,
+            live=answering,
+            opened=opened,
+            video_ids_in_view=frozenset(opened.videos),
+        )
+
+    @property
+    def manifest(self) -> Manifest:
+        """The versions that are open."""
+        return self.opened.manifest
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """Revision of every part that it is searched with."""
+        return self.opened.revisions
 
     def videos(self) -> list[Video]:
         """The library's videos, by name."""
         names = Video.__dataclass_fields__
-        videos = [Video(**{name: row[name] for name in names}) for row in self._videos.values()]
+        rows = (self.opened.videos[video_id] for video_id in self.video_ids_in_view)
+        videos = [Video(**{name: row[name] for name in names}) for row in rows]
         return sorted(videos, key=lambda video: video.name)
 
     def subtitles(self, video: str) -> tuple[str, list[Cue]]:
@@ -89,7 +105,7 @@ class Library:
 
         video: a file name, path or id. Raises UsageError for an unknown one.
         """
-        row = self._videos[self._video_id(video)]
+        row = self.opened.videos[self._video_id(video)]
         return row["subtitles"], [Cue(**cue) for cue in row["cues"]]
 
     def search(
@@ -103,13 +119,11 @@ class Library:
         query = _checked(query)
         if limit is not None and limit < 1:
             raise UsageError(f"limit must be at least 1, got {limit}")
-        video_ids = self._among if videos is None else self.video_ids(videos)
         params = self.workspace.params.search
         reach = Reach(merge_gap_s=params.merge_gap_s, moment_length_s=params.moment_length_s)
-        with reading(self.workspace.store_uri):
-            hits = self._hits(query, video_ids)
-            found = fuse(hits, asdict(params.weights), rrf_k=params.rrf_k, reach=reach)
-            return self._moments(found[: limit or params.limit])
+        hits = self.opened.hits(query, params.candidates, self._searched(videos))
+        spans = fuse(hits, asdict(params.weights), rrf_k=params.rrf_k, reach=reach)
+        return self.opened.moments(spans[: limit or params.limit])
 
     def ask(
         self,
@@ -124,42 +138,63 @@ class Library:
         Its receipt says what made it (mgv/ask/receipts.py); keep_receipt: False keeps none.
         """
         question, asked_at = _checked(question), now()
-        given = self._ask(question, videos, answerer or self._answerer)
+        written = self._ask(question, videos, answerer or self.opened.answerer(self.answerer_params).answerer)
         if not keep_receipt:
-            return given
+            return written
         try:
-            receipt = keep(self.workspace, self._receipt(given, asked_at, videos, answerer))
+            receipt = keep(self.workspace, self._receipt(written, asked_at, videos, answerer))
         except MgvError as error:
             logger.warning("this answer has no receipt: %s", error)
-            return given
-        return replace(given, receipt_id=receipt.receipt_id)
+            return written
+        return replace(written, receipt_id=receipt.receipt_id)
 
-    def _ask(self, question: str, videos: Sequence[str] | None, answerer: Answerer) -> Answer:
-        params = self.workspace.params.ask
-        if videos is not None and len(videos) == 1 and getattr(answerer, "watches", False):
-            video = self._videos[self._video_id(videos[0])]
-            if video["duration_s"] <= WHOLE_VIDEO_S:
-                return answer(question, [self._whole(video)], answerer)
-        found = self.search(question, limit=params.moments, videos=videos)
-        floor = params.min_score if videos is None else 0.0  # who names a video wants what is nearest in it
-        moments = [moment for moment in found if moment.score >= floor]
-        if not moments:
-            return Answer(question=question, text=None, citations=(), moments=())
-        return answer(question, moments, answerer)
-
-    def use_answerer(self, name: str | None = None, pretrained: str | None = None) -> None:
-        """Answer with another part than params.yaml says: its name, its weights, or both.
+    def with_answerer(self, name: str | None = None, pretrained: str | None = None) -> Library:
+        """The same library, answered by another part than params.yaml says: its name, its weights, or both.
 
         `video_llm` without weights is the champion, where there is one.
         """
-        params = self.workspace.params.ask.answerer
-        name = name or params.name
+        ask = self.workspace.params.ask
+        name = name or ask.answerer.name
         default = CHAMPION if name == "video_llm" and self.live.model else "starter"
-        pretrained = pretrained or (params.pretrained if name == params.name else default)
-        chosen = replace(params, name=name, pretrained=pretrained)
-        ask = replace(self.workspace.params.ask, answerer=chosen)
-        self.workspace = replace(self.workspace, params=replace(self.workspace.params, ask=ask))
-        self.__dict__.pop("_answering", None)
+        pretrained = pretrained or (ask.answerer.pretrained if name == ask.answerer.name else default)
+        answerer = replace(ask.answerer, name=name, pretrained=pretrained)
+        return self.with_params(self.workspace.params.search, replace(ask, answerer=answerer), self.live)
+
+    def with_weights(self, **weights: float) -> Library:
+        """The same library with these search channels weighted otherwise: 0 leaves one out."""
+        params = self.workspace.params
+        search = replace(params.search, weights=replace(params.search.weights, **weights))
+        return self.with_params(search, params.ask, self.live)
+
+    def with_params(self, search: SearchParams, ask: AskParams, answering: Live) -> Library:
+        """The same library, searched and asked by these parameters; `champion` is `answering`'s model."""
+        params = replace(self.workspace.params, search=search, ask=ask)
+        return replace(self, workspace=replace(self.workspace, params=params), live=answering)
+
+    def among(self, video_ids: Collection[str]) -> Library:
+        """The same library, as if it held these of its videos only."""
+        return replace(self, video_ids_in_view=self.video_ids_in_view & frozenset(video_ids))
+
+    def contents(self) -> dict[str, Content]:
+        """The library's videos by id: what of them is data, not computed."""
+        return {
+            video_id: Content(
+                name=row["name"],
+                subtitles=tuple((cue["start_s"], cue["end_s"], cue["text"]) for cue in row["cues"])
+                if row["subtitles"] == "sidecar"
+                else None,
+            )
+            for video_id, row in self.opened.videos.items()
+            if video_id in self.video_ids_in_view
+        }
+
+    def video_ids(self, videos: Sequence[str]) -> list[str]:
+        """The ids of videos given by file name, path or id. Raises UsageError for one that is not in the library."""
+        return [self._video_id(video) for video in videos]
+
+    def warm_up(self) -> None:
+        """Load what a search needs, so that the first one is as quick as the next."""
+        self.opened.hits("warm up", 1, None)
 
     @property
     def answerer_params(self) -> AnswererParams:
@@ -174,22 +209,38 @@ class Library:
             raise WorkspaceError("there is no champion to answer; run `mgv publish` and `mgv promote`")
         return replace(params, pretrained=str(self.live.model))
 
+    def _ask(self, question: str, videos: Sequence[str] | None, answerer: Answerer) -> Answer:
+        params = self.workspace.params.ask
+        if videos is not None and len(videos) == 1 and getattr(answerer, "watches", False):
+            video = self.opened.videos[self._video_id(videos[0])]
+            if video["duration_s"] <= WHOLE_VIDEO_S:
+                return answer(question, [self.opened.whole(video)], answerer)
+        ranked = self.search(question, limit=params.moments, videos=videos)
+        floor = (
+            params.min_score if videos is None else 0.0
+        )  # a named video is asked for what is nearest in it
+        moments = [moment for moment in ranked if moment.score >= floor]
+        if not moments:
+            return Answer(question=question, text=None, citations=(), moments=())
+        return answer(question, moments, answerer)
+
     def _receipt(
-        self, given: Answer, asked_at: str, videos: Sequence[str] | None, answerer: Answerer | None
+        self, written: Answer, asked_at: str, videos: Sequence[str] | None, answerer: Answerer | None
     ) -> Receipt:
         """What made an answer. Of an answerer that was handed over only the name of its class is known."""
         manifest, params = self.manifest, self.workspace.params
-        named = dict.fromkeys((moment.video_id, moment.video) for moment in given.moments)
+        named = dict.fromkeys((moment.video_id, moment.video) for moment in written.moments)
+        loaded = self.opened.answerer(self.answerer_params) if answerer is None else None
         return Receipt(
             receipt_id="",
             asked_at=asked_at,
-            question=given.question,
+            question=written.question,
             videos=None if videos is None else tuple(self.video_ids(videos)),
-            answer=given.text,
-            citations=given.citations,
-            moments=given.moments,
-            looks=given.looks,
-            sources=self._raw.sources(list(named)),
+            answer=written.text,
+            citations=written.citations,
+            moments=written.moments,
+            looks=written.looks,
+            sources=self.opened.raw.sources(list(named)),
             library=LibraryState(
                 tag=manifest.tag,
                 versions=manifest.versions,
@@ -197,157 +248,24 @@ class Library:
                 store=manifest.store,
                 parts=self.parts,
             ),
-            model=self._answering.state if answerer is None else _handed_over(answerer),
+            model=loaded.state if loaded else _unknown_state(answerer),
             search=params.search,
             ask=params.ask,
             params_hash=params_hash(params.search, params.ask),
             flow_run=flow_run(),
-            software={**software(), "device": self._answering.device if answerer is None else ""},
+            software={**software(), "device": loaded.device if loaded else ""},
         )
 
-    def with_weights(self, **weights: float) -> Library:
-        """The same library, already open, with these search channels weighted otherwise: 0 leaves one out."""
-        params = self.workspace.params
-        search = replace(params.search, weights=replace(params.search.weights, **weights))
-        return self.with_params(search, params.ask, self.live)
-
-    def with_params(self, search: SearchParams, ask: AskParams, answering: Live) -> Library:
-        """The same library, already open, searched and asked by these parameters; `champion` is `answering`'s model."""
-        other = copy.copy(self)
-        params = replace(self.workspace.params, search=search, ask=ask)
-        other.workspace, other.live = replace(self.workspace, params=params), answering
-        if (ask, answering) != (self.workspace.params.ask, self.live):
-            other.__dict__.pop("_answering", None)
-        return other
-
-    def among(self, video_ids: Collection[str]) -> Library:
-        """The same library, already open, as if it held these of its videos only."""
-        other = copy.copy(self)
-        other._videos = {video_id: row for video_id, row in self._videos.items() if video_id in video_ids}
-        other._among = sorted(other._videos)
-        return other
-
-    def contents(self) -> dict[str, Content]:
-        """The library's videos by id: what of them is data, not computed."""
-        return {
-            video_id: Content(
-                name=row["name"],
-                subtitles=tuple((cue["start_s"], cue["end_s"], cue["text"]) for cue in row["cues"])
-                if row["subtitles"] == "sidecar"
-                else None,
-            )
-            for video_id, row in self._videos.items()
-        }
-
-    def video_ids(self, videos: Sequence[str]) -> list[str]:
-        """The ids of videos given by file name, path or id. Raises UsageError for one that is not in the library."""
-        return [self._video_id(video) for video in videos]
-
-    @property
-    def text_embedder(self) -> TextEmbedder:
-        """The part that its words were embedded with."""
-        return self._parts.text_embedder
-
-    @property
-    def locate(self) -> Locate:
-        """Names the file of a moment's raw video, from DVC's cache where it has left data/videos."""
-        return self._raw.locate
-
-    def warm_up(self) -> None:
-        """Load what a search needs, so that the first one is as quick as the next."""
-        self._hits("warm up", None)
-
-    @property
-    def _answerer(self) -> Answerer:
-        return self._answering.answerer
-
-    @cached_property
-    def _answering(self) -> _Answering:
-        """The answerer, loaded once, and what receipts say of it."""
-        params = self.answerer_params
-        folder = Path(params.pretrained)
-        is_published = params.name == "video_llm" and folder.parent == self.workspace.published_dir
-        if is_published:
-            verify(folder)
-        inside = folder.is_absolute() and folder.is_relative_to(self.workspace.root)
-        return _Answering(
-            answerer=load_answerer(params, self._parts.text_embedder, self._raw.locate),
-            state=ModelState(
-                name=params.name,
-                pretrained=folder.relative_to(self.workspace.root).as_posix()
-                if inside
-                else params.pretrained,
-                version=folder.name if is_published else None,
-                weights=answerer_weights(params),
-                listing=versioning.locked_output(self.workspace.root, folder) if inside else None,
-            ),
-            device=choose_device(params.device) if params.name != "openai" else "",
+    def _searched(self, videos: Sequence[str] | None) -> list[str] | None:
+        """The ids to search in; None for all that are open."""
+        if videos is not None:
+            return self.video_ids(videos)
+        return (
+            None if len(self.video_ids_in_view) == len(self.opened.videos) else sorted(self.video_ids_in_view)
         )
-
-    @cached_property
-    def _pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(max_workers=4, thread_name_prefix="mgv-search")
-
-    def _hits(self, query: str, video_ids: list[str] | None) -> dict[str, list[Hit]]:
-        """Each channel's hits, the channels side by side."""
-        limit = self.workspace.params.search.candidates
-        frames, segments, pool = self._tables["frames"], self._tables["segments"], self._pool
-        text = pool.submit(text_hits, segments, query, limit, video_ids)
-        screen = pool.submit(text_hits, frames, query, limit, video_ids) if self._reads_screens else None
-        embedder = self._parts.text_embedder
-        vector = embedder.embed([query])[0]
-        meaning = pool.submit(vector_hits, segments, vector, embedder.relevance, limit, video_ids)
-        eye = self._parts.frame_embedder
-        seen = vector_hits(frames, eye.embed_queries([query])[0], eye.relevance, limit, video_ids)
-        hits = {"frames": seen, "segments": meaning.result(), "text": text.result()}
-        return hits | ({"screen": screen.result()} if screen else {})
-
-    @property
-    def _reads_screens(self) -> bool:
-        return self.manifest.params.ocr.name != "none"
-
-    def _moments(self, found: Sequence[Found]) -> list[Moment]:
-        """Found moments with their words and labels, for all of them in one query a table."""
-        spans = [(each.video_id, each.start_s, each.end_s) for each in found]
-        said = self._pool.submit(rows_within, self._tables["segments"], spans, ["text"])
-        seen = rows_within(self._tables["frames"], spans, ["labels", "probabilities"])
-        return [
-            Moment(
-                video=self._videos[each.video_id]["name"],
-                video_id=each.video_id,
-                start_s=round(each.start_s, 3),
-                end_s=round(each.end_s, 3),
-                score=round(each.score, 4),
-                channels=each.channels,
-                text=" ".join(row["text"] for row in words),
-                labels=_likeliest(frames),
-            )
-            for each, words, frames in zip(found, said.result(), seen, strict=True)
-        ]
-
-    def _whole(self, video: dict[str, Any]) -> Moment:
-        """All of a video as one moment."""
-        start_s = video["start_s"]
-        end_s = start_s + video["duration_s"]
-        whole = Found(video_id=video["video_id"], start_s=start_s, end_s=end_s, shares={"video": 1.0})
-        with reading(self.workspace.store_uri):
-            return self._moments([whole])[0]
 
     def _video_id(self, wanted: str) -> str:
-        """The id of a video given by file name, path or id."""
-        by_name: dict[str, str] = {row["name"]: video_id for video_id, row in self._videos.items()}
-        if wanted in self._videos:
-            return wanted
-        if (name := Path(wanted).name) in by_name:
-            return by_name[name]
-        with suppress(OSError, ValueError):  # not every text is a path
-            if Path(wanted).is_file() and (video_id := file_digest(Path(wanted))) in self._videos:
-                return video_id
-        if reason := self.manifest.failed.get(name):
-            raise UsageError(f"{wanted!r} could not be read: {reason}")
-        near = difflib.get_close_matches(name, by_name, n=3, cutoff=0.5)
-        hint = f"; did you mean {', '.join(near)}?" if near else "; `mgv videos` lists them"
-        raise UsageError(f"{wanted[:100]!r} is not in the library{hint}")
+        return self.opened.video_id(wanted, self.video_ids_in_view)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -359,16 +277,7 @@ class Content:
     """Start, end and words of the cues that came with it; None: it came without."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Answering:
-    """A loaded answerer and what it is."""
-
-    answerer: Answerer
-    state: ModelState
-    device: str
-
-
-def _handed_over(answerer: Answerer) -> ModelState:
+def _unknown_state(answerer: Answerer | None) -> ModelState:
     return ModelState(name=type(answerer).__name__, pretrained="", version=None, weights="")
 
 
@@ -381,15 +290,6 @@ def parameters_of(workspace: Workspace, answering: Live) -> Params:
         return workspace.params
     then = parse_params(text, f"params.yaml of {answering.commit[:12]}", ("search", "ask"))
     return replace(workspace.params, search=then.search, ask=then.ask)
-
-
-def _likeliest(frames: Sequence[dict[str, Any]]) -> tuple[str, ...]:
-    """What frames show: the names with the highest summed probability."""
-    sums: dict[str, float] = {}
-    for row in frames:
-        for name, probability in zip(row["labels"], row["probabilities"], strict=True):
-            sums[name] = sums.get(name, 0.0) + probability
-    return tuple(sorted(sums, key=lambda name: -sums[name])[:_NUM_LABELS])
 
 
 def _checked(query: str) -> str:

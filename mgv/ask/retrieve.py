@@ -27,7 +27,7 @@ class Reach:
     merge_gap_s: float
     moment_length_s: float
 
-    def joins(self, one: Hit | Found, other: Hit | Found) -> bool:
+    def joins(self, one: Hit | MomentSpan, other: Hit | MomentSpan) -> bool:
         """Whether two stretches of one video are one moment: near, and not too long together."""
         apart_s = max(one.start_s, other.start_s) - min(one.end_s, other.end_s)
         length_s = max(one.end_s, other.end_s) - min(one.start_s, other.start_s)
@@ -36,7 +36,7 @@ class Reach:
 
 
 @dataclass
-class Found:
+class MomentSpan:
     """A moment while it is being put together."""
 
     video_id: str
@@ -59,7 +59,7 @@ class Found:
 
 def fuse(
     hits: Mapping[str, Sequence[Hit]], weights: Mapping[str, float], *, rrf_k: float, reach: Reach
-) -> list[Found]:
+) -> list[MomentSpan]:
     """Ranked hits of each channel → moments, best first. A score is in (0, 1]; 1 is a sure first in every channel."""
     best = sum(weights.values()) / (rrf_k + 1)
     shares = [
@@ -69,12 +69,12 @@ def fuse(
         for rank, hit in enumerate(merge(ranked, reach), start=1)
     ]
     shares.sort(key=lambda share: (-share[0], share[2].video_id, share[2].start_s))
-    moments: dict[str, list[Found]] = {}
+    moments: dict[str, list[MomentSpan]] = {}
     for share, name, hit in shares:
         siblings = moments.setdefault(hit.video_id, [])
         home = next((moment for moment in siblings if reach.joins(moment, hit)), None)
         if home is None:
-            home = Found(video_id=hit.video_id, start_s=hit.start_s, end_s=hit.end_s)
+            home = MomentSpan(video_id=hit.video_id, start_s=hit.start_s, end_s=hit.end_s)
             siblings.append(home)
         if share >= SURE * max(home.shares.values(), default=0.0):
             home.start_s, home.end_s = min(home.start_s, hit.start_s), max(home.end_s, hit.end_s)
@@ -85,7 +85,7 @@ def fuse(
     return sorted((moment for siblings in moments.values() for moment in siblings), key=_best_first)
 
 
-def _best_first(moment: Found) -> tuple[float, str, float]:
+def _best_first(moment: MomentSpan) -> tuple[float, str, float]:
     return -moment.score, moment.video_id, moment.start_s
 
 

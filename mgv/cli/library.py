@@ -257,7 +257,7 @@ def _answer(
     with spinner("reading"):
         opened = open_library(library, as_of)
         if answerer or pretrained:
-            opened.use_answerer(answerer, pretrained)
+            opened = opened.with_answerer(answerer, pretrained)
         answer = opened.ask(question, videos=videos)
     show(as_json, _answer_json(answer), _answer_text(answer))
 

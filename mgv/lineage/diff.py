@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from mgv.ask.answer import Answerer
-from mgv.ask.answerers import answerer_weights, load_answerer
+from mgv.ask.answerers import answerer_weights
 from mgv.ask.library import Library, parameters_of
+from mgv.ask.opened import Answerers
 from mgv.config import AnswererParams, AskParams, SearchParams
 from mgv.errors import UsageError
 from mgv.library.manifest import Manifest
@@ -238,7 +238,7 @@ class _Asker:
     videos: Sequence[str] | None
     answerer: str | None
     _libraries: dict[str, Library] = field(default_factory=dict)
-    _answerers: dict[Any, Answerer] = field(default_factory=dict)
+    _answerers: Answerers = field(default_factory=Answerers)
     _answers: dict[Any, Answer] = field(default_factory=dict)
 
     def state(self, name: str) -> _State:
@@ -246,11 +246,12 @@ class _Asker:
         live = live_at(self.workspace, name)
         params = parameters_of(self.workspace, live)
         library = self._libraries.setdefault(
-            live.manifest.tag, Library(replace(self.workspace, params=params), live)
+            live.manifest.tag,
+            Library.of(replace(self.workspace, params=params), live, answerers=self._answerers),
         )
         opened = library.with_params(params.search, params.ask, live)
         if self.answerer:
-            opened.use_answerer(self.answerer)
+            opened = opened.with_answerer(self.answerer)
         ask = replace(opened.workspace.params.ask, answerer=opened.answerer_params)
         return _State(name=name, live=live, search=params.search, ask=ask)
 
@@ -267,15 +268,14 @@ class _Asker:
             opened = self.library(library).with_params(parameters.search, ask, model.live)
             if among is not None:
                 opened = opened.among(among)
-            self._answers[key] = self._asked(opened, ask.answerer)
+            self._answers[key] = self._asked(opened)
         return self._answers[key]
 
-    def _asked(self, library: Library, params: AnswererParams) -> Answer:
+    def _asked(self, library: Library) -> Answer:
         try:
             return library.ask(
                 self.question,
                 videos=self.videos,
-                answerer=self._answerer(library, params),
                 keep_receipt=False,
             )
         except UsageError:
@@ -290,9 +290,3 @@ class _Asker:
         except UsageError:
             return False
         return True
-
-    def _answerer(self, library: Library, params: AnswererParams) -> Answerer:
-        key = (library.manifest.parts["text_embedder"], params)
-        if key not in self._answerers:
-            self._answerers[key] = load_answerer(params, library.text_embedder, library.locate)
-        return self._answerers[key]

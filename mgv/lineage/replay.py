@@ -118,7 +118,9 @@ class Replayer:
         key = str((manifest.tag, receipt.search, ask, listings))
         if key not in self._opened:
             try:
-                self._opened[key] = Library(replace(self._workspace, params=params), live, listings=listings)
+                self._opened[key] = Library.of(
+                    replace(self._workspace, params=params), live, listings=listings
+                )
             except WorkspaceError as error:
                 raise _gone(receipt, f"the tables of library {manifest.tag}: {error}") from error
         return self._opened[key]

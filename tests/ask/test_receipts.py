@@ -94,7 +94,7 @@ def ask_all(root: Path) -> Iterator[Answer]:
     for question in SPOKEN:
         yield library.ask(question)
         yield library.ask(question, videos=["talk.mp4"])
-    library.use_answerer("video_llm")
+    library = library.with_answerer("video_llm")
     for video, question in SEEN:
         yield library.ask(question, videos=[video])
 
@@ -160,7 +160,7 @@ def test_twenty_answers_are_replayed_identically_after_three_more_libraries_and_
     assert all(each.identical and not each.remarks for each in replays)
     assert len({each.text for each in past.answers}) > 5
     live = Library.open(past.root)
-    live.use_answerer("video_llm")
+    live = live.with_answerer("video_llm")
     assert live.ask(SEEN[5][1], videos=["kreuz.mp4"], keep_receipt=False).text != past.answers[15].text
 
 
@@ -169,7 +169,7 @@ def test_as_of_gives_the_old_answer(past: Past):
     promoted_at = history(past.workspace)[0].at
     for name in (past.first_tag, promoted_at, past.commit):
         library = Library.open(past.root, as_of=name)
-        library.use_answerer("video_llm")
+        library = library.with_answerer("video_llm")
         again = library.ask(question, videos=[video], keep_receipt=False)
         assert (again.text, again.looks) == (past.answers[10].text, past.answers[10].looks)
     at_tag = Library.open(past.root, as_of=past.first_tag)

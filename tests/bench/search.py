@@ -107,8 +107,8 @@ def show(num_rows: int, way: str, found: Mapping[str, Any], is_default: bool) ->
 
 def measure(library: Library, num_rounds: int) -> dict[str, Any]:
     """Latencies in ms of a whole search, a raw query and the channels alone, query by query in turn; recall."""
-    frames, segments = library._tables["frames"], library._tables["segments"]
-    parts, limit = library._parts, library.workspace.params.search.candidates
+    frames, segments = library.opened._tables["frames"], library.opened._tables["segments"]
+    parts, limit = library.opened.parts, library.workspace.params.search.candidates
     vectors = {query: parts.frame_embedder.embed_queries([query])[0] for query in QUERIES}
     said = {query: parts.text_embedder.embed([query])[0] for query in QUERIES}
     everything = Relevance(floor=-1.0, ceiling=1.0)

@@ -32,9 +32,9 @@ step("import torch")
 import transformers
 from transformers import AutoModel, AutoTokenizer
 step("import transformers")
-library._parts.text_embedder
+library.opened.parts.text_embedder
 step("load the text embedder")
-library._parts.frame_embedder
+library.opened.parts.frame_embedder
 step("load the frame embedder")
 library.search("a cat on a sofa")
 step("first search")

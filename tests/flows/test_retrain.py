@@ -145,7 +145,7 @@ def test_a_candidate_that_is_worse_is_refused_and_the_champion_still_answers(
     library = Library.open(own.root)
     assert library.live.version == "v1"
     assert "third.mp4" in {video.name for video in library.videos()}, "the library was not at fault"
-    library.use_answerer("video_llm")
+    library = library.with_answerer("video_llm")
     assert library.ask("what is seen?", videos=["first.mp4"]).moments
     again = programs.retrain(own.root)
     assert again.returncode == 0, "what was refused once is nothing new"

@@ -209,7 +209,7 @@ def test_the_champion_answers_and_is_evaluated_by_name(workspace: Workspace):
 
 def test_video_llm_without_weights_is_the_champion(workspace: Workspace):
     library = Library.open(workspace.root)
-    library.use_answerer("video_llm")
+    library = library.with_answerer("video_llm")
     assert library.answerer_params.pretrained == str(workspace.published_dir / "v1")
 
 
@@ -375,7 +375,7 @@ def test_a_damaged_version_is_refused(workspace: Workspace, model_folder: Path, 
             (weights.parent / "extra.json").write_text("{}")
     expected = rf"v\d is damaged: .*{damage}|was {damage}|has {damage}|is {damage}"
     library = Library.open(workspace.root)
-    library.use_answerer("video_llm")
+    library = library.with_answerer("video_llm")
     with pytest.raises(WeightsError, match=expected):
         library.ask("what is shown?", videos=["a.mp4"])
     for refused in (rollback, lambda each: promote(each, "v1")):
