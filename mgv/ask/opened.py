@@ -102,7 +102,7 @@ class OpenedLibrary:
             text = pool.submit(text_hits, segments, query, limit, video_ids)
             screen = pool.submit(text_hits, frames, query, limit, video_ids) if self.reads_screens else None
             embedder = self.parts.text_embedder
-            vector = embedder.embed([query])[0]
+            vector = embedder.embed_queries([query])[0]
             meaning = pool.submit(vector_hits, segments, vector, embedder.relevance, limit, video_ids)
             frame_embedder = self.parts.frame_embedder
             frame_vector = frame_embedder.embed_queries([query])[0]

@@ -45,6 +45,10 @@ class TextEmbedder(Protocol):
         """B texts -> [B, D], unit length."""
         ...
 
+    def embed_queries(self, queries: Sequence[str]) -> Float32:
+        """B queries as a person types them -> [B, D], unit length, in the space of `embed`."""
+        ...
+
 
 class FrameEmbedder(Protocol):
     """Frames and queries to vectors of one space."""

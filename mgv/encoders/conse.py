@@ -118,11 +118,10 @@ class Conse:
     def __init__(
         self,
         params: PartParams,
-        device: str,
         class_vectors: Float32,
         text_embedder: Callable[[], TextEmbedder],
     ) -> None:
-        self._params, self._device = params, device
+        self._params = params
         self._class_vectors, self._text_embedder = class_vectors, text_embedder
         self._names = read_class_names()
         self.dim = class_vectors.shape[1] + 1
@@ -143,12 +142,18 @@ class Conse:
 
     def embed_queries(self, queries: Sequence[str]) -> Float32:
         """B queries -> [B, D + 1], unit length."""
-        vectors = self._text_embedder().embed([what_is_seen(query) for query in queries])
+        vectors = self._text_embedder().embed_queries([what_is_seen(query) for query in queries])
         return with_reach(vectors, self._class_vectors)
 
     @cached_property
     def _network(self) -> tuple[Any, int]:
         return _load_network(self._params, self._device)
+
+    @cached_property
+    def _device(self) -> str:
+        from mgv.encoders.devices import choose_device
+
+        return choose_device(self._params.device)
 
     def _logits(self, frames: Uint8) -> Float32:
         import torch
@@ -165,15 +170,12 @@ class Conse:
 
 def load(params: PartParams, text_embedder: Callable[[], TextEmbedder], text_revision: str) -> FrameEmbedder:
     """conse with the starter's image network, or with a tiny seeded one."""
-    from mgv.encoders.devices import choose_device
-
     if params.pretrained not in ("starter", "random"):
         raise ConfigError(
             f"materialize.frame_embedder.pretrained: conse knows starter and random, not {params.pretrained!r}; "
             "other weights are for frame embedder clip"
         )
-    device = choose_device(params.device)
-    return Conse(params, device, _class_vectors(text_embedder, text_revision), text_embedder)
+    return Conse(params, _class_vectors(text_embedder, text_revision), text_embedder)
 
 
 def _load_network(params: PartParams, device: str) -> tuple[Any, int]:

@@ -11,13 +11,15 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mgv.config import PartParams
 from mgv.encoders.base import Float32, Relevance, TextEmbedder
+from mgv.encoders.bert import NumpyBert
 from mgv.starter.weights import text_model_dir
 
 MAX_TOKENS = 256
@@ -47,15 +49,11 @@ class SentenceEncoder:
 
     def __init__(self, tokenizer: Any, model: Any, device: str, relevance: Relevance | None = None) -> None:
         self._tokenizer, self._model, self._device = tokenizer, model, device
-        self._embed_one = lru_cache(maxsize=64)(self._cached)
         self.dim: int = model.config.hidden_size
         self.relevance = relevance or measured_relevance(self.embed)
 
     def embed(self, texts: Sequence[str]) -> Float32:
-        """B texts -> [B, D], unit length. Texts of like length go through together; a single one is kept a while."""
-        if len(texts) == 1:
-            one: Float32 = self._embed_one(texts[0])[None].copy()
-            return one
+        """B texts -> [B, D], unit length. Texts of like length go through together."""
         vectors = np.zeros((len(texts), self.dim), dtype=np.float32)
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         for begin in range(0, len(order), BATCH_SIZE):
@@ -63,10 +61,9 @@ class SentenceEncoder:
             vectors[batch] = self._embed_batch([texts[index] for index in batch])
         return vectors
 
-    def _cached(self, text: str) -> Float32:
-        """One text -> [D]: a query goes to several channels, and conse asks for it again."""
-        vector: Float32 = self._embed_batch([text])[0]
-        return vector
+    def embed_queries(self, queries: Sequence[str]) -> Float32:
+        """B queries -> [B, D], unit length, each by itself."""
+        return np.concatenate([self.embed([query]) for query in queries])
 
     def _embed_batch(self, texts: list[str]) -> Float32:
         import torch
@@ -80,6 +77,31 @@ class SentenceEncoder:
             mean = (hidden * mask).sum(dim=1) / mask.sum(dim=1)
             vectors: Float32 = torch.nn.functional.normalize(mean.float(), dim=1).cpu().numpy()
         return vectors
+
+
+class StarterEncoder:
+    """The embedded all-MiniLM-L6-v2: stretches of speech through torch, queries without it (mgv/encoders/bert.py).
+
+    Both ways give the same vectors to within 1e-6; a library's rows are always made by torch.
+    """
+
+    relevance = RELEVANCE
+
+    def __init__(self, params: PartParams) -> None:
+        self._params, self._queries = params, NumpyBert(text_model_dir(), MAX_TOKENS)
+        self.dim = self.embed_queries([""]).shape[1]
+
+    def embed(self, texts: Sequence[str]) -> Float32:
+        """B texts -> [B, D], unit length."""
+        return self._torch.embed(texts)
+
+    def embed_queries(self, queries: Sequence[str]) -> Float32:
+        """B queries -> [B, D], unit length."""
+        return np.stack([self._queries.embed(query) for query in queries])
+
+    @cached_property
+    def _torch(self) -> SentenceEncoder:
+        return _load_torch(text_model_dir(), self._params.device, RELEVANCE)
 
 
 def measured_relevance(embed: Callable[[Sequence[str]], Float32]) -> Relevance:
@@ -104,6 +126,10 @@ class HashedWords:
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors
 
+    def embed_queries(self, queries: Sequence[str]) -> Float32:
+        """B queries -> [B, D], unit length."""
+        return self.embed(queries)
+
 
 def _words(text: str) -> list[str]:
     return re.findall(r"\w+", text.lower())
@@ -121,13 +147,18 @@ def load(params: PartParams) -> TextEmbedder:
     """The sentence encoder of `params`."""
     if params.pretrained == "random":
         return HashedWords()
+    if params.pretrained == "starter":
+        return StarterEncoder(params)
+    return _load_torch(params.pretrained, params.device, None)
+
+
+def _load_torch(source: str | Path, device: str, relevance: Relevance | None) -> SentenceEncoder:
     from transformers import AutoModel, AutoTokenizer
 
     from mgv.encoders.devices import choose_device
     from mgv.encoders.hub import from_pretrained
 
-    device = choose_device(params.device)
-    source = text_model_dir() if params.pretrained == "starter" else params.pretrained
+    place = choose_device(device)
     tokenizer = from_pretrained(AutoTokenizer, source)
-    model = from_pretrained(AutoModel, source).to(device).eval()
-    return SentenceEncoder(tokenizer, model, device, RELEVANCE if params.pretrained == "starter" else None)
+    model = from_pretrained(AutoModel, source).to(place).eval()
+    return SentenceEncoder(tokenizer, model, place, relevance)
