@@ -1,7 +1,6 @@
 """Flows: how a stage is run (retries, limits, run pages). What a stage does is in mgv.
 
-Importing this package, before Prefect and Ray, keeps them off the network in every workspace, and has Ray ask for its
-token (docs/scaling.md).
+Importing this package, before Prefect, keeps it off the network in every workspace.
 """
 
 import os
@@ -16,8 +15,6 @@ from mgv.errors import BusyError, MgvError
 
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "mgv")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # a step of a bar is a line of the run's log
 os.environ.setdefault(

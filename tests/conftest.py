@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mgv.config import EvaluateParams
+from mgv.evaluate.results import Run
 from mgv.workspace import Workspace, find_workspace, init_workspace
 
 ROOT = Path(__file__).parents[1]
@@ -58,6 +61,34 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     adapt(model, lora=Lora(rank=2))
     save_checkpoint(model, build_processor(model, tokenizer, num_frames=3, max_new_tokens=16), folder)
     return folder
+
+
+def evaluated(workspace: Workspace, model: Path, folder: Path, *, of_library: bool = False) -> Run:
+    """A real evaluation, in `folder`: two questions about the first video, to a model and to the library."""
+    from mgv.evaluate.results import write_run
+    from mgv.evaluate.run import evaluate
+
+    video = min(path.name for path in workspace.videos_dir.glob("*.mp4"))
+    rows = [
+        {
+            "item_id": f"q{n}",
+            "video": video,
+            "question": f"is it {word}?",
+            "answer": word,
+            "choices": ["grey", "red"],
+        }
+        for n, word in enumerate(("grey", "red"))
+    ]
+    questions = folder / "asked.jsonl"
+    folder.mkdir(parents=True, exist_ok=True)
+    questions.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    params = EvaluateParams(
+        model=str(model), questions=str(questions), questions_format="mgv", videos=str(workspace.videos_dir),
+        library_questions=str(questions) if of_library else None, queries=None, max_new_tokens=4, num_bootstrap=50,
+    )  # fmt: skip
+    run = evaluate(workspace, params, folder)
+    write_run(folder, run)
+    return run
 
 
 def set_params(root: Path, **sections: dict[str, object]) -> Workspace:

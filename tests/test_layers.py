@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    "errors records config files",
+    "__version__ errors records config files",
     "versioning workspace",
     "media",
     "starter",

@@ -23,6 +23,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from mgv import __version__
 from mgv.config import AskParams, SearchParams
 from mgv.errors import MgvError, UsageError, WorkspaceError
 from mgv.library.raw import VideoSource
@@ -189,8 +190,8 @@ def flow_run() -> str | None:
 @cache
 def software() -> Mapping[str, str]:
     """Versions of mgv and of what computes an answer."""
-    found = {}
-    for name in ("mgv", "torch", "transformers", "lancedb"):
+    found = {"mgv": __version__}
+    for name in ("torch", "transformers", "lancedb"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:  # run from its source, not installed

@@ -252,7 +252,9 @@ def evaluate(
         run = run_evaluation(workspace, params, folder, retry_failed=retry_failed, progress=progress)
         write_results(folder, run, workspace.videos_dir)
     show(
-        as_json, {"metrics": run.metrics, "facts": run.facts}, f"{_run_text(run)}\n→ {folder / 'report.html'}"
+        as_json,
+        {"metrics": run.metrics, "facts": run.facts.as_json()},
+        f"{_run_text(run)}\n→ {folder / 'report.html'}",
     )
     _finish_gate(run, params, workspace.root, gate, freeze)
 

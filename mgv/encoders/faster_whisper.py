@@ -51,7 +51,7 @@ def load(params: TranscriberParams) -> Transcriber:
         from faster_whisper import WhisperModel
     except ImportError as error:
         raise ConfigError(
-            "materialize.transcriber: faster_whisper is not installed; `pip install 'mgv[asr]'`, or use whisper"
+            "materialize.transcriber: faster_whisper is not installed; `pip install faster-whisper`, or use whisper"
         ) from error
     from mgv.encoders.devices import choose_device
 

@@ -70,5 +70,7 @@ def load(params: PartParams) -> ScreenReader:
     try:
         from rapidocr_onnxruntime import RapidOCR
     except ImportError as error:
-        raise ConfigError("materialize.ocr: rapidocr is not installed; `pip install 'mgv[ocr]'`") from error
+        raise ConfigError(
+            "materialize.ocr: rapidocr is not installed; `pip install rapidocr-onnxruntime`"
+        ) from error
     return RapidOcr(RapidOCR())

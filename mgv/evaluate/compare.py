@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from mgv.errors import UsageError
 from mgv.evaluate.metrics import paired_bootstrap
-from mgv.evaluate.results import SETS, Run
+from mgv.evaluate.results import Run
 from mgv.evaluate.retrieval import is_hit
 from mgv.evaluate.scores import TASKS, Scored, mean
+from mgv.registry.evaluation import Facts
 
 MIN_ITEMS = 10
 """Of fewer items a bootstrap draws the same few again and again, and its interval says nothing."""
@@ -135,16 +134,15 @@ def _first(row: Scored) -> str:
     )
 
 
-def _warnings(a: Mapping[str, Any], b: Mapping[str, Any], pairs: list[tuple[Scored, Scored]]) -> list[str]:
+def _warnings(a: Facts, b: Facts, pairs: list[tuple[Scored, Scored]]) -> list[str]:
     said = []
     names = {name for one, other in pairs for name in one.scores.keys() & other.scores.keys()} & JUDGED
-    if a.get("judge") != b.get("judge") and names:
+    if a.judge != b.judge and names:
         said.append(
             f"judged by different judges ({_named(a)}; {_named(b)}): {', '.join(sorted(names))} say nothing"
         )
-    for key in SETS:
-        one, other = a.get(key), b.get(key)
-        if one and other and one["digest"] != other["digest"]:
+    for key, asked in a.sets().items():
+        if key in b.sets() and asked.digest != b.sets()[key].digest:
             said.append(f"the {key} are not the same set: only ids that both have are compared")
     different = sum(
         (one.text, one.reference, one.gold) != (other.text, other.reference, other.gold)
@@ -155,8 +153,8 @@ def _warnings(a: Mapping[str, Any], b: Mapping[str, Any], pairs: list[tuple[Scor
     return said
 
 
-def _named(facts: Mapping[str, Any]) -> str:
-    judge = facts.get("judge", {})
+def _named(facts: Facts) -> str:
+    judge = facts.judge or {}
     return (
         " ".join(str(judge[key]) for key in ("judge", "model", "version", "prompt_hash") if key in judge)
         or "none"

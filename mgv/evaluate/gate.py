@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mgv.errors import ConfigError, GateError
-from mgv.evaluate.results import SETS, Run
+from mgv.evaluate.results import Run
 from mgv.files import write_json
 
 FORMAT = 1
@@ -42,11 +42,10 @@ def write_baseline(path: Path, run: Run) -> None:
 def _asked(run: Run) -> dict[str, Any]:
     """The frozen set: names and digests, and the judge of open answers."""
     sets = {
-        key: {name: run.facts[key][name] for name in ("name", "format", "digest", "count")}
-        for key in SETS
-        if key in run.facts
+        key: {"name": asked.name, "format": asked.format, "digest": asked.digest, "count": asked.count}
+        for key, asked in run.facts.sets().items()
     }
-    return sets | ({"judge": run.facts["judge"]} if "judge" in run.facts else {})
+    return sets | ({"judge": run.facts.judge} if run.facts.judge else {})
 
 
 def check_gate(run: Run, baseline: Path, tolerances: Mapping[str, float]) -> list[GateCheck]:

@@ -6,10 +6,9 @@ import base64
 import html
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
-from typing import Any
 
 from mgv.errors import MgvError
 from mgv.evaluate.metrics import calibration_bins, spoken_words
@@ -19,6 +18,7 @@ from mgv.evaluate.scores import TASKS, Figure, Scored, confidences
 from mgv.evaluate.sets.published import QUERIES, QUESTIONS, differences
 from mgv.evaluate.spans import Span
 from mgv.records import clock
+from mgv.registry.evaluation import SetFacts
 
 logger = logging.getLogger(__name__)
 
@@ -119,35 +119,31 @@ def render(run: Run, look: Look = lambda place: None) -> str:
 
 
 def _title(run: Run) -> str:
-    parts = [part for key, part in zip(SETS, PARTS.values(), strict=True) if key in run.facts]
+    parts = [part for key, part in zip(SETS, PARTS.values(), strict=True) if key in run.facts.sets()]
     return f"Evaluation: {', '.join(part[0].lower() + part[1:] for part in parts)}"
 
 
 def _head(run: Run) -> str:
     facts, said = run.facts, []
-    library = f"library {facts.get('library', '')[:12]}"
-    if "questions" in facts:
-        model = facts["model"]["model"][:12]
-        said.append(f"{_asked(facts['questions'], 'questions')} answered by model {model}.")
-    if "library_questions" in facts:
-        said.append(
-            f"{_asked(facts['library_questions'], 'questions')} answered by {library} (search and ask)."
-        )
-    if "judge" in facts:
-        judge = facts["judge"]
+    library = f"library {(facts.library or '')[:12]}"
+    if facts.questions and facts.model:
+        said.append(f"{_asked(facts.questions, 'questions')} answered by model {facts.model.model[:12]}.")
+    if facts.library_questions:
+        said.append(f"{_asked(facts.library_questions, 'questions')} answered by {library} (search and ask).")
+    if judge := facts.judge:
         named = " ".join(str(judge[key]) for key in ("judge", "model") if key in judge)
         said.append(f"Open answers judged by {named}, version {judge['version']}.")
-    if "queries" in facts:
-        said.append(f"{_asked(facts['queries'], 'queries')} searched in {library}.")
-    if "transcripts" in facts:
-        said.append(f"{_asked(facts['transcripts'], 'references')} held against what {library} heard.")
-    said.append(f"Made {facts['made']} in {facts['time_s']:.0f} s by mgv {facts['mgv']}.")
+    if facts.queries:
+        said.append(f"{_asked(facts.queries, 'queries')} searched in {library}.")
+    if facts.transcripts:
+        said.append(f"{_asked(facts.transcripts, 'references')} held against what {library} heard.")
+    said.append(f"Made {facts.made} in {facts.time_s:.0f} s by mgv {facts.mgv}.")
     lines = "".join(f'<p class="soft">{escape(line)}</p>' for line in said)
     return f"<h1>{escape(_title(run))}</h1>{lines}"
 
 
-def _asked(asked: Mapping[str, Any], what: str) -> str:
-    return f"{asked['count']} {what} of {asked['name']}"
+def _asked(asked: SetFacts, what: str) -> str:
+    return f"{asked.count} {what} of {asked.name}"
 
 
 def _scores(run: Run) -> str:
@@ -236,10 +232,12 @@ def _transcripts(run: Run) -> str:
          "<br>".join(f"{escape(said)} → {escape(got)}" for said, got in _misheard(row))]
         for row in heard[:NUM_WORST]
     ]  # fmt: skip
-    note = f"Word error rate of {run.facts['transcripts']['transcriber']}; less is better. Words are compared in "
+    transcripts = run.facts.transcripts
+    assert transcripts is not None, "there are rows of it"
+    note = f"Word error rate of {transcripts.transcriber}; less is better. Words are compared in "
     head = ("video", "*error rate", "*words", "said → heard")
     return (
-        f'<h2>Speech recognition</h2><p class="soft">{escape(note + run.facts["transcripts"]["normalised"])}.</p>'
+        f'<h2>Speech recognition</h2><p class="soft">{escape(note + transcripts.normalised)}.</p>'
         f"{_table(head, rows)}"
     )
 
@@ -254,7 +252,7 @@ def _misheard(row: Scored) -> list[tuple[str, str]]:
 
 def _published(run: Run, key: str, prefix: str) -> str:
     table = {"qa": QUESTIONS, "ask": QUESTIONS, "retrieval": QUERIES}.get(prefix, {})
-    others = table.get(run.facts[key]["format"], ()) if key in run.facts else ()
+    others = table.get(run.facts.sets()[key].format, ()) if key in run.facts.sets() else ()
     names = [
         n
         for n in dict.fromkeys(n for other in others for n in other.metrics)
@@ -270,7 +268,7 @@ def _published(run: Run, key: str, prefix: str) -> str:
         rows.append([escape(other.system), *values, f'<span class="soft">{escape(note)}</span>'])
     said = "".join(f"<li>{escape(line)}</li>" for line in differences(run.facts, key))
     head = ("system", *(f"*{_words(n)}" for n in names), "as published")
-    title = f"Published figures: {escape(run.facts[key]['format'])}"
+    title = f"Published figures: {escape(run.facts.sets()[key].format)}"
     return f"<h2>{title}</h2>{_table(head, rows, marked=0)}<p>What differs:</p><ul>{said}</ul>"
 
 
@@ -334,8 +332,8 @@ def _reliability(bins: Iterable[tuple[float, float, float]]) -> str:
 
 def _failures(run: Run) -> str:
     failed = [row for row in run.rows if row.error or row.judge_error]
-    missing = {key: run.facts[key]["missing"] for key in SETS if run.facts.get(key, {}).get("missing")}
-    unscored = run.facts.get("transcripts", {}).get("unscored", {})
+    missing = {key: asked.missing for key, asked in run.facts.sets().items() if asked.missing}
+    unscored = run.facts.transcripts.unscored if run.facts.transcripts else {}
     if not failed and not missing and not unscored:
         return ""
     said = "".join(
@@ -428,7 +426,7 @@ def _where(span: Span) -> str:
 def _facts(run: Run) -> str:
     rows = [
         [escape(f"{key} {name}"), f"<code>{escape(str(value)[:300])}</code>"]
-        for key, values in run.facts.items()
+        for key, values in run.facts.as_json().items()
         for name, value in (values if isinstance(values, dict) else {"": values}).items()
         if name != "missing"
     ]

@@ -24,8 +24,8 @@ from mgv.evaluate.retrieval import RANKS
 from mgv.evaluate.scores import Figure, Scored, confidences
 from mgv.evaluate.spans import Span
 from mgv.files import replacing, write_json
+from mgv.registry.evaluation import FORMAT, Facts, read_evaluation
 
-FORMAT = 1
 SETS = ("questions", "library_questions", "queries", "transcripts")
 """What can be asked: keys of params.yaml and of a run's facts, in the order of TASKS."""
 COVERAGE_STEPS = 20
@@ -35,8 +35,7 @@ COVERAGE_STEPS = 20
 class Run:
     """A finished evaluation."""
 
-    facts: dict[str, Any]
-    """What was run (run.json): what was asked (SETS), of which `model` and `library`, `judge`, `seed`, ..."""
+    facts: Facts
     figures: dict[str, Figure]
     """Means with their intervals."""
     metrics: dict[str, float]
@@ -54,18 +53,16 @@ def write_run(folder: Path, run: Run) -> None:
     for name, table in plots(run).items():
         write_text(folder / "plots" / f"{name}.csv", table)
     intervals = {name: asdict(figure) for name, figure in run.figures.items()}
-    write_json(folder / "run.json", {"format": FORMAT, "facts": run.facts, "figures": intervals})
+    write_json(folder / "run.json", {"format": FORMAT, "facts": run.facts.as_json(), "figures": intervals})
     write_json(folder / "metrics.json", dict(sorted(run.metrics.items())))
 
 
 def read_run(folder: Path) -> Run:
     """A run's folder. Raises WorkspaceError when there is none in it."""
     try:
+        evaluation = read_evaluation(folder)
         kept = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         lines = (folder / "items.jsonl").read_text(encoding="utf-8").splitlines()
-        if kept.get("format") != FORMAT:
-            raise ValueError(f"its format is {kept.get('format')}, expected {FORMAT}")
         figures = {name: Figure(**values) for name, values in kept["figures"].items()}
         rows = tuple(_row(json.loads(line)) for line in lines)
     except FileNotFoundError as error:
@@ -73,7 +70,7 @@ def read_run(folder: Path) -> Run:
                              "name a folder that `mgv evaluate` wrote") from error  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WorkspaceError(f"{folder}: not the results of an evaluation: {error}") from error
-    return Run(facts=kept["facts"], figures=figures, metrics=metrics, rows=rows)
+    return Run(facts=evaluation.facts, figures=figures, metrics=evaluation.metrics, rows=rows)
 
 
 def _row(values: dict[str, Any]) -> Scored:

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mgv import __version__
 from mgv.config import EvaluateParams
 from mgv.errors import ConfigError, WorkspaceError
 from mgv.evaluate.answering import LibrarySystem, ModelSystem, OnPlan, OnStep, System, answer_items, given_of
@@ -35,6 +35,7 @@ from mgv.evaluate.sets.queries import queries_digest, read_queries
 from mgv.evaluate.sets.questions import EvaluationItem, Questions, items_digest, read_questions
 from mgv.evaluate.transcripts import NORMALISED, evaluate_transcripts
 from mgv.registry import NEWEST, find_model
+from mgv.registry.evaluation import Facts, parse_facts
 from mgv.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def evaluate(
         )
     started = time.perf_counter()
     facts: Json = {
-        "mgv": version("mgv"),
+        "mgv": __version__,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": params.seed,
         "limit": params.limit,
@@ -136,7 +137,7 @@ def evaluate(
     if opened:
         facts["judging"] = costs(costly)
     facts["time_s"] = round(time.perf_counter() - started, 1)
-    return summed_up(facts, rows, params)
+    return summed_up(parse_facts(json.loads(json.dumps(facts))), rows, params)
 
 
 def asks_library(params: EvaluateParams) -> bool:
@@ -310,25 +311,26 @@ def write_results(folder: Path, run: Run, videos_dir: Path) -> None:
     write_run(folder, run)
 
 
-def summed_up(facts: Json, rows: Sequence[Scored], params: EvaluateParams) -> Run:
+def summed_up(facts: Facts, rows: Sequence[Scored], params: EvaluateParams) -> Run:
     """The rows of a run with what they come to."""
     chance: dict[str, Any] = {"num_bootstrap": params.num_bootstrap, "seed": params.seed}
     figures: dict[str, Figure] = {}
     others: dict[str, float] = {}
+    sets = facts.sets()
     for (task, prefix), key in zip(TASKS.items(), SETS, strict=True):
         own = [row for row in rows if row.task == task]
-        if key in facts:
+        if key in sets:
             figures |= summarise(own, prefix=prefix, **chance)
             others[f"{prefix}.count"] = float(len(own))
-            others[f"{prefix}.missing_videos"] = float(len(facts[key]["missing"]))
+            others[f"{prefix}.missing_videos"] = float(len(sets[key].missing))
         if own and key in QUESTION_SETS:
             others |= failures(own, prefix) | confidence_metrics(own, prefix, "accuracy")
             if (average := aspect_average(figures, prefix)) is not None:
                 others[f"{prefix}.aspects"] = average
     if heard := [row for row in rows if row.task == "transcript"]:
         others["transcripts.words"] = sum(row.weight for row in heard)
-    if "transcripts" in facts:
-        others["transcripts.unscored"] = float(len(facts["transcripts"]["unscored"]))
+    if facts.transcripts:
+        others["transcripts.unscored"] = float(len(facts.transcripts.unscored))
     searched = [row for row in rows if row.task == "query"]
     if searched:
         for control in (*CONTROLS, PRIOR):
@@ -338,7 +340,7 @@ def summed_up(facts: Json, rows: Sequence[Scored], params: EvaluateParams) -> Ru
         others |= _search_confidence(searched)
     metrics = {name: figure.value for name, figure in figures.items()} | others
     metrics = {name: round(value, 6) for name, value in metrics.items()}
-    return Run(facts=json.loads(json.dumps(facts)), figures=figures, metrics=metrics, rows=tuple(rows))
+    return Run(facts=facts, figures=figures, metrics=metrics, rows=tuple(rows))
 
 
 def _search_confidence(rows: Sequence[Scored]) -> dict[str, float]:

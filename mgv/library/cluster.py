@@ -14,10 +14,10 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from mgv import __version__
 from mgv.config import MaterializeParams
 from mgv.encoders.loaded import Parts
 from mgv.encoders.parts import part_revisions
@@ -27,6 +27,9 @@ from mgv.library.compute import VideoRows, compute_video, use_cores
 from mgv.library.plan import Work
 
 logger = logging.getLogger(__name__)
+
+RAY_DEFAULTS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token"}
+"""Read by Ray when it is first imported: nothing is reported home, and a cluster asks for its token (docs/scaling.md)."""
 
 START_TIMEOUT_S = 600.0
 """How long one waits for a worker while none is at work."""
@@ -45,7 +48,7 @@ class Worker:
     def check(self, mgv_version: str, revisions: dict[str, str]) -> None:
         """Raises MgvError when this machine would compute something else than the one that writes."""
         here = f"the Ray worker on {platform.node()}"
-        if (own := version("mgv")) != mgv_version:
+        if (own := __version__) != mgv_version:
             raise ConfigError(
                 f"{here} has mgv {own}, the flow has {mgv_version}; install the same on every machine"
             )
@@ -90,7 +93,7 @@ class Workers:
     def __init__(self, ray: Any, params: MaterializeParams, count: int, num_gpus: float) -> None:
         self._ray, self._params = ray, params
         self._actor = ray.remote(num_cpus=_num_cpus(params), num_gpus=num_gpus, max_restarts=0)(Worker)
-        self._facts = (version("mgv"), part_revisions(params))
+        self._facts = (__version__, part_revisions(params))
         self._ready: queue.Queue[Any] = queue.Queue()
         self._lock = threading.Lock()
         self._at_work, self._lost, self._closed = 0, 0, False
@@ -179,10 +182,12 @@ def _cause(error: BaseException) -> BaseException:
 @contextmanager
 def workers(params: MaterializeParams, num_videos: int) -> Iterator[Workers]:
     """The workers for so many videos. Raises ConfigError without Ray, WorkspaceError without a cluster or room."""
+    for name, value in RAY_DEFAULTS.items():
+        os.environ.setdefault(name, value)
     try:
         import ray
     except ImportError as error:
-        raise ConfigError("materialize.engine: ray needs an extra: pip install 'mgv[ray]'") from error
+        raise ConfigError("materialize.engine: ray needs Ray: `pip install 'ray>=2.50,<3'`") from error
     owned = not ray.is_initialized()
     if owned:
         _connect(ray, params.ray_address)

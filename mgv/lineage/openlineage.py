@@ -22,15 +22,15 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from mgv import versioning
+from mgv import __version__, versioning
 from mgv.ask.receipts import Receipt, read_receipt, receipt_ids
 from mgv.errors import UsageError, WeightsError
 from mgv.library.manifest import Manifest, versions
 from mgv.registry import published, read_lineage
+from mgv.registry.evaluation import datasets, parse_facts
 from mgv.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -158,10 +158,11 @@ def _stage_run(
         outputs = outputs or [Dataset(name=f"data/prepare/{name}") for name in TRAINING]
         facts = {name: facts[name] for name in ("samples", "turns", "bad_rows", "sources") if name in facts}
     elif stage == "evaluate":
-        facts = facts["facts"]
-        started = datetime.fromisoformat(facts["made"])
-        finished = max(started + timedelta(seconds=float(facts.get("time_s", 0))), started)
-        inputs += _evaluated(facts)
+        evaluation = parse_facts(facts["facts"])
+        facts = evaluation.as_json()
+        started = datetime.fromisoformat(evaluation.made)
+        finished = max(started + timedelta(seconds=evaluation.time_s), started)
+        inputs += [Dataset(name=name, version=version) for name, version in datasets(evaluation)]
         outputs = outputs or [Dataset(name="results")]
     else:
         inputs += [
@@ -179,21 +180,6 @@ def _stage_run(
         outputs=_each_once(outputs),
         facts=facts,
     )
-
-
-def _evaluated(facts: Json) -> list[Dataset]:
-    """What an evaluation read, by its own record."""
-    system = facts.get("system") or {}
-    found = [
-        Dataset(name="evaluated model", version=system.get("model")),
-        Dataset(name="data/library.json", version=facts.get("library") or system.get("library")),
-    ]
-    found += [
-        Dataset(name=f"{kind} {facts[kind]['name']}", version=facts[kind]["digest"])
-        for kind in ("questions", "queries")
-        if facts.get(kind)
-    ]
-    return [dataset for dataset in found if dataset.version]
 
 
 def _published(workspace: Workspace) -> Iterator[RunRecord]:
@@ -312,7 +298,4 @@ def _facet(schema: str, **values: Any) -> Json:
 
 
 def _producer() -> str:
-    try:
-        return f"urn:mgv:{version('mgv')}"
-    except PackageNotFoundError:
-        return "urn:mgv:source"
+    return f"urn:mgv:{__version__}"

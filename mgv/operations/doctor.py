@@ -22,8 +22,8 @@ _PACKAGES = (
     "torch", "transformers", "prefect", "dvc", "lancedb", "av", "openai-whisper", "pillow",
 )  # fmt: skip
 _EXTRAS = {
-    "faster-whisper": "speech 2 to 3 times as fast: pip install 'mgv[asr]', then transcriber.name: faster_whisper",
-    "rapidocr-onnxruntime": "words on screen: pip install 'mgv[ocr]', then ocr.name: rapidocr",
+    "faster-whisper": "speech 2 to 3 times as fast: pip install faster-whisper, then transcriber.name: faster_whisper",
+    "rapidocr-onnxruntime": "words on screen: pip install rapidocr-onnxruntime, then ocr.name: rapidocr",
 }
 
 

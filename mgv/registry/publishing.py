@@ -7,17 +7,17 @@ import json
 import logging
 import os
 import platform
-import re
 import shutil
 from dataclasses import asdict, dataclass
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
 
-from mgv import versioning
+from mgv import __version__, versioning
 from mgv.errors import GateError, WeightsError, WorkspaceError
 from mgv.files import file_digest, file_digests, folder_digest, now, sync, write_json
 from mgv.library.manifest import Manifest, keep_version, newest_library, versions
+from mgv.registry.evaluation import Evaluation, read_evaluation
 from mgv.registry.promotion import PublishedVersion, find_published
 from mgv.registry.versions import FORMAT, read_lineage, track, version_names, writing
 from mgv.workspace import Workspace
@@ -34,11 +34,13 @@ class _Candidate:
     source: Path
     folder: Path
     digest: str
-    evaluation: Path | None
-    metrics: dict[str, float]
-    facts: dict[str, Any]
-    """Of the evaluation (run.json)."""
+    evaluation: Evaluation | None
     library: Manifest
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What the evaluation came to; empty without one."""
+        return self.evaluation.metrics if self.evaluation else {}
 
 
 def publish(
@@ -83,15 +85,12 @@ def _examine(workspace: Workspace, source: Path, copy: Path, results: Path | Non
     check_files(copy)
     digest = folder_digest(copy)
     evaluation = _evaluation(workspace, results, digest)
-    facts = _read_json(evaluation / "run.json")["facts"] if evaluation else {}
     return _Candidate(
         source=source,
         folder=copy,
         digest=digest,
         evaluation=evaluation,
-        metrics=_read_json(evaluation / "metrics.json") if evaluation else {},
-        facts=facts,
-        library=_evaluated_library(workspace, facts),
+        library=_evaluated_library(workspace, evaluation),
     )
 
 
@@ -110,7 +109,7 @@ def _write_lineage(workspace: Workspace, version: str, candidate: _Candidate, fl
     folder, source, library = candidate.folder, candidate.source, candidate.library
     if candidate.evaluation is not None:
         for name in ("metrics.json", "run.json"):
-            shutil.copyfile(candidate.evaluation / name, folder / name)
+            shutil.copyfile(candidate.evaluation.folder / name, folder / name)
     curves = workspace.root / "results/train" / source.name / "curves"
     if curves.is_dir() and source.parent == workspace.root / "models/train":
         shutil.copytree(curves, folder / "curves", copy_function=shutil.copyfile)
@@ -121,7 +120,7 @@ def _write_lineage(workspace: Workspace, version: str, candidate: _Candidate, fl
         "format": FORMAT,
         "version": version,
         "published_at": now(),
-        "mgv": package_version("mgv"),
+        "mgv": __version__,
         "flow_run": flow_run,
         "git": commit and {"commit": commit[0], "dirty": commit[1]},
         "dvc": versioning.lock_digests(workspace.root),
@@ -134,7 +133,7 @@ def _write_lineage(workspace: Workspace, version: str, candidate: _Candidate, fl
         "data": _data_digests(workspace),
         "model": _model_facts(workspace, source, folder) | {"digest": candidate.digest},
         "metrics": candidate.metrics,
-        "evaluation": candidate.facts,
+        "evaluation": candidate.evaluation.facts.as_json() if candidate.evaluation else {},
         "params": params,
         "params_digest": hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest(),
         "machine": _machine(),
@@ -176,34 +175,34 @@ def check_files(folder: Path) -> None:
             )
 
 
-def _evaluation(workspace: Workspace, results: Path | None, digest: str) -> Path | None:
-    """The folder of this model's evaluation; None when none is named and results/ has none of it."""
+def _evaluation(workspace: Workspace, results: Path | None, digest: str) -> Evaluation | None:
+    """This model's evaluation; None when none is named and results/ has none of it.
+
+    Results that no video language model answered, of the library alone, go with any model.
+    """
     folder = results or workspace.root / "results"
-    if not (folder / "run.json").is_file() or not (folder / "metrics.json").is_file():
-        if results is not None:
-            raise WorkspaceError(f"{results}: no evaluation in it; name a folder that `mgv evaluate` wrote")
+    if results is None and not all((folder / name).is_file() for name in ("run.json", "metrics.json")):
         return None
-    system = _read_json(folder / "run.json")["facts"].get("system") or {}
-    seen = system.get("model") if system.get("system") == "model" else system.get("answerer")
-    if seen is None or not re.fullmatch(r"[0-9a-f]{64}", seen) or seen == digest:
-        return folder  # of this model, or of the library alone
+    evaluation = read_evaluation(folder)
+    if evaluation.facts.models() <= {digest}:
+        return evaluation
     if results is not None:
         raise GateError(f"{results}: evaluates another model; run `mgv evaluate --model` with this one")
     logger.warning("results/ evaluates another model and is left out; run `mgv evaluate`, then publish")
     return None
 
 
-def _evaluated_library(workspace: Workspace, facts: dict[str, Any]) -> Manifest:
+def _evaluated_library(workspace: Workspace, evaluation: Evaluation | None) -> Manifest:
     """The library that an evaluation was made with, else the newest."""
     newest = newest_library(workspace)
-    seen = facts.get("library") or (facts.get("system") or {}).get("library")
-    if seen is None or seen == newest.digest:
+    digest = evaluation.facts.library_digest() if evaluation else None
+    if digest is None or digest == newest.digest:
         return newest
     for manifest in reversed(versions(workspace)):
-        if manifest.digest == seen:
+        if manifest.digest == digest:
             return manifest
     raise WorkspaceError(
-        f"the evaluation was made with library {seen[:12]}, which is not kept here; run `mgv evaluate` again"
+        f"the evaluation was made with library {digest[:12]}, which is not kept here; run `mgv evaluate` again"
     )
 
 

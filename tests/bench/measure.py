@@ -19,7 +19,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results" / "bench"
-PACKAGES = ("mgv", "torch", "transformers", "lancedb", "av", "decord", "openai-whisper", "numpy")
+PACKAGES = ("torch", "transformers", "lancedb", "av", "decord", "openai-whisper", "numpy")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

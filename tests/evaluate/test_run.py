@@ -27,22 +27,27 @@ from mgv.evaluate.scores import Scored, score_item
 from mgv.evaluate.sets.published import differences
 from mgv.evaluate.sets.questions import EvaluationItem
 from mgv.evaluate.spans import Span
+from mgv.registry.evaluation import Facts, parse_facts
 from mgv.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 PARAMS = EvaluateParams(questions="q", queries=None, num_bootstrap=50)
 
 
-def facts(**changed: Any) -> dict[str, Any]:
+def facts(**changed: Any) -> Facts:
     told = {
         "mgv": "0", "made": "today", "seed": 0, "limit": None, "num_bootstrap": 50, "time_s": 1.0,
         "model": {
             "system": "model", "model": "abc", "use_subtitles": True, "max_new_tokens": 64, "repetition_penalty": 1.0,
         },
         "judge": {"judge": "rule", "version": 1},
-        "questions": {"name": "q", "format": "msvd", "digest": "d", "count": 4, "missing": {}},
+        "questions": replace_set(),
     }  # fmt: skip
-    return told | changed
+    return parse_facts(told | changed)
+
+
+def replace_set(**changed: Any) -> dict[str, Any]:
+    return {"name": "q", "format": "msvd", "digest": "d", "count": 4, "missing": {}} | changed
 
 
 def row(key: str, accuracy: float, group: str = "v", **changed: Any) -> Scored:
@@ -161,7 +166,7 @@ def test_a_difference_over_a_few_items_may_always_be_chance():
 def test_a_comparison_says_what_is_not_comparable():
     a = run_of([1, 0, 1])
     other = {"judge": "openai", "model": "big", "version": 1}
-    b = run_of([1, 1, 1, 1], judge=other, questions=facts()["questions"] | {"digest": "e"})
+    b = run_of([1, 1, 1, 1], judge=other, questions=replace_set(digest="e"))
     found = compare(a, b, num_bootstrap=50)
     assert (found.only_a, found.only_b) == (0, 1)
     assert any(
@@ -195,9 +200,7 @@ def test_the_gate_compares_only_the_same_set_and_judge(tmp_path: Path):
     baseline = tmp_path / "baseline.json"
     write_baseline(baseline, run_of([1, 1]))
     with pytest.raises(GateError, match=r"questions are not those of baseline.json"):
-        check_gate(
-            run_of([1, 1], questions=facts()["questions"] | {"digest": "e"}), baseline, {"qa.accuracy": 0}
-        )
+        check_gate(run_of([1, 1], questions=replace_set(digest="e")), baseline, {"qa.accuracy": 0})
     with pytest.raises(GateError, match="judge are not those"):
         check_gate(run_of([1, 1], judge={"judge": "hf", "version": 1}), baseline, {"qa.accuracy": 0})
     with pytest.raises(ConfigError, match=r"'qa.magic' is no metric of baseline.json"):
@@ -293,7 +296,7 @@ HEARD = {
 
 
 def test_a_word_error_rate_is_over_all_words_and_videos_are_drawn_whole(tmp_path: Path):
-    told = {key: value for key, value in facts(transcripts=HEARD).items() if key != "questions"}
+    told = facts(transcripts=HEARD, questions=None)
     run = summed_up(told, [heard("a.mp4", 10, 100), heard("b.mp4", 10, 20)], PARAMS)
     assert run.metrics["transcripts.word_error_rate"] == 0.166667
     assert (run.figures["transcripts.word_error_rate"].low, run.figures["transcripts.word_error_rate"].high) == (
@@ -323,7 +326,7 @@ def test_a_word_error_rate_is_over_all_words_and_videos_are_drawn_whole(tmp_path
 
 
 def test_the_model_and_the_library_are_two_parts_of_one_run():
-    told = facts(library_questions=facts()["questions"] | {"missing": {"gone": 2}}, library="l", ask={})
+    told = facts(library_questions=replace_set(missing={"gone": 2}), library="l")
     rows = [row("i1", 1), row("i1", 0, task="ask"), row("i2", 1, task="ask")]
     run = summed_up(told, rows, PARAMS)
     assert (run.metrics["qa.accuracy"], run.metrics["ask.accuracy"]) == (1, 0.5)

@@ -143,16 +143,15 @@ def test_a_machine_that_cannot_see_a_video_says_what_it_needs(
 
 
 def test_a_machine_with_other_weights_or_another_mgv_is_refused(library: Workspace):
-    from importlib.metadata import version
-
+    from mgv import __version__
     from mgv.encoders.parts import part_revisions
     from mgv.library.cluster import Worker
 
     params = library.params.materialize
     worker, revisions = Worker(params), part_revisions(params)
-    worker.check(version("mgv"), revisions)
+    worker.check(__version__, revisions)
     with pytest.raises(ConfigError, match="another text_embedder"):
-        worker.check(version("mgv"), {**revisions, "text_embedder": "other"})
+        worker.check(__version__, {**revisions, "text_embedder": "other"})
     with pytest.raises(ConfigError, match="install the same"):
         worker.check("0.0.0", revisions)
 

@@ -18,7 +18,7 @@ from mgv import Library, versioning
 from mgv.ask.receipts import keep, read_receipt
 from mgv.cli import app
 from mgv.errors import WorkspaceError
-from mgv.files import now
+from mgv.files import folder_digest, now
 from mgv.library.ingest import ingest, remove
 from mgv.library.materialize import materialize
 from mgv.lineage.diff import Cause, diff
@@ -26,7 +26,7 @@ from mgv.lineage.openlineage import events
 from mgv.lineage.replay import replay
 from mgv.registry import publish
 from mgv.workspace import Workspace, find_workspace
-from tests.conftest import RANDOM_PARTS, set_params
+from tests.conftest import RANDOM_PARTS, evaluated, set_params
 from tests.media.make_video import make_video
 
 QUESTION = "where is the parrot?"
@@ -202,7 +202,7 @@ def test_events_conform_to_the_specification_and_name_the_same_runs_again(asked:
     assert ended["publish"]["run"]["facets"]["parent"]["run"]["runId"] == FLOW_RUN
 
 
-def test_stages_are_exported_from_their_records(asked: tuple[Workspace, str]):
+def test_stages_are_exported_from_their_records(asked: tuple[Workspace, str], model_folder: Path):
     workspace, _ = asked
     folder = workspace.root / "models/train/instruct"
     folder.mkdir(parents=True)
@@ -215,13 +215,17 @@ def test_stages_are_exported_from_their_records(asked: tuple[Workspace, str]):
         "metrics": {},
     }
     (folder / "train.json").write_text(json.dumps(record))
-    facts = {
-        "made": "2026-11-24T03:00:00+00:00",
-        "time_s": 90.5,
-        "system": {"system": "model", "model": "m1"},
-    }
-    (workspace.root / "results").mkdir()
-    (workspace.root / "results/run.json").write_text(json.dumps({"format": 1, "facts": facts, "figures": {}}))
+    results = workspace.root / "results"
+    facts = evaluated(workspace, model_folder, results, of_library=True).facts
+    (results / "run.json").write_text(
+        json.dumps(
+            {
+                "format": 1,
+                "facts": facts.as_json() | {"made": "2026-11-24T03:00:00+00:00", "time_s": 90.5},
+                "figures": {},
+            }
+        )
+    )
     (workspace.root / "data/prepare").mkdir()
     (workspace.root / "data/prepare/report.json").write_text("{damaged")
     start, end = events(workspace, ["evaluate"])
@@ -229,6 +233,11 @@ def test_stages_are_exported_from_their_records(asked: tuple[Workspace, str]):
         "2026-11-24T03:00:00+00:00",
         "2026-11-24T03:01:30.500000+00:00",
     )
+    read = {each["name"]: each["facets"]["version"]["datasetVersion"] for each in start["inputs"]}
+    assert read["evaluated model"] == folder_digest(model_folder)
+    assert read["data/library.json"] == facts.library
+    assert facts.library_questions is not None
+    assert read["library_questions asked.jsonl"] == facts.library_questions.digest
     _, trained = events(workspace, ["train"])
     assert [each["name"] for each in trained["inputs"]] == ["data/prepare/instruct/train.jsonl"]
     assert [each["name"] for each in trained["outputs"]] == ["models/train/instruct"]

@@ -25,15 +25,15 @@ from mgv import registry, versioning
 from mgv.ask.library import Library
 from mgv.cli import app
 from mgv.errors import ConfigError, GateError, MgvError, UsageError, WeightsError, WorkspaceError
-from mgv.evaluate.results import Run, write_run
 from mgv.files import folder_digest
 from mgv.library.ingest import ingest, remove
 from mgv.library.manifest import versions
 from mgv.library.materialize import materialize
 from mgv.operations.doctor import examine
 from mgv.registry import find_model, history, live, live_at, promote, publish, published, rollback
+from mgv.registry.evaluation import read_evaluation
 from mgv.workspace import Workspace, find_workspace
-from tests.conftest import RANDOM_PARTS, set_params
+from tests.conftest import RANDOM_PARTS, evaluated, set_params
 from tests.media.make_video import make_video
 
 
@@ -306,27 +306,43 @@ def test_no_model_and_no_library_are_said(workspace: Workspace, model_folder: Pa
         publish(workspace, model_folder)
 
 
-def results_of(model: Path, folder: Path, **facts: object) -> Path:
-    system = {"system": "model", "model": folder_digest(model)}
-    run = Run(facts={"system": system, **facts}, figures={}, metrics={"qa.accuracy": 0.75}, rows=())
-    write_run(folder, run)
-    return folder
-
-
 def test_a_version_carries_its_own_evaluation_and_no_other(
     workspace: Workspace, model_folder: Path, tmp_path: Path
 ):
     model = another(model_folder, tmp_path / "m2")
-    results_of(model_folder, workspace.root / "results")
+    evaluated(workspace, model_folder, workspace.root / "results")
     assert publish(workspace, model).metrics == {}
     with pytest.raises(GateError, match="evaluates another model"):
         publish(workspace, model, results=workspace.root / "results")
     with pytest.raises(WorkspaceError, match="no evaluation in it"):
         publish(workspace, model, results=tmp_path)
-    scored = publish(workspace, model, results=results_of(model, tmp_path / "own"))
-    assert (scored.version, scored.metrics) == ("v3", {"qa.accuracy": 0.75})
-    assert "| qa.accuracy | 0.7500 |" in (scored.folder / "README.md").read_text()
-    assert json.loads((scored.folder / "run.json").read_text())["facts"]["system"]["system"] == "model"
+    run = evaluated(workspace, model, tmp_path / "own")
+    scored = publish(workspace, model, results=tmp_path / "own")
+    assert (scored.version, scored.metrics) == ("v3", run.metrics)
+    assert f"| qa.accuracy | {run.metrics['qa.accuracy']:.4f} |" in (scored.folder / "README.md").read_text()
+    assert read_evaluation(scored.folder).facts.models() == {folder_digest(model)}
+
+
+def test_results_of_before_are_read_too(workspace: Workspace, model_folder: Path, tmp_path: Path):
+    evaluated(workspace, model_folder, tmp_path / "results")
+    path = tmp_path / "results" / "run.json"
+    run = json.loads(path.read_text())
+    run["facts"]["system"] = run["facts"].pop("model")  # the key before e5461b6
+    path.write_text(json.dumps(run))
+    model = another(model_folder, tmp_path / "m2")
+    with pytest.raises(GateError, match="evaluates another model"):
+        publish(workspace, model, results=tmp_path / "results")
+    assert publish(workspace, model_folder, results=tmp_path / "results").metrics["qa.count"] == 2
+
+
+def test_an_answering_library_without_our_model_goes_with_any(
+    workspace: Workspace, model_folder: Path, tmp_path: Path
+):
+    workspace = set_params(workspace.root, ask={"answerer": {"pretrained": "random"}})
+    model = another(model_folder, tmp_path / "m2")
+    run = evaluated(workspace, model, tmp_path / "results", of_library=True)
+    assert run.facts.ask is not None
+    assert publish(workspace, model, results=tmp_path / "results").metrics == run.metrics
 
 
 def test_a_version_belongs_to_the_library_that_it_was_evaluated_with(
@@ -335,11 +351,19 @@ def test_a_version_belongs_to_the_library_that_it_was_evaluated_with(
     first = live(workspace).manifest
     add_video(workspace, "b.mp4", 50)
     model = another(model_folder, tmp_path / "m2")
-    results = results_of(model, tmp_path / "results", library=first.digest)
-    assert publish(workspace, model, results=results).library_tag == first.tag
-    unknown = results_of(model, tmp_path / "unknown", library="0" * 64)
-    with pytest.raises(WorkspaceError, match="not kept here"):
-        publish(workspace, model, results=unknown)
+    old = set_params(workspace.root, ask={"answerer": {"pretrained": "random"}})
+    results = tmp_path / "results"
+    run = evaluated(old, model, results, of_library=True)
+    assert publish(workspace, model, results=results).library_tag == live_at(workspace, "newest").manifest.tag
+    kept = json.loads((results / "run.json").read_text())
+    assert kept["facts"]["library"] == run.facts.library
+    for digest, outcome in ((first.digest, first.tag), ("0" * 64, None)):
+        (results / "run.json").write_text(json.dumps(kept | {"facts": kept["facts"] | {"library": digest}}))
+        if outcome:
+            assert publish(workspace, model, results=results).library_tag == outcome
+        else:
+            with pytest.raises(WorkspaceError, match="not kept here"):
+                publish(workspace, model, results=results)
 
 
 # what is refused
@@ -404,6 +428,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from mgv.registry import promote, publish, rollback
+from mgv.registry.evaluation import read_evaluation
 from mgv.workspace import find_workspace
 workspace = find_workspace(Path(sys.argv[1]))
 version = publish(workspace, Path(sys.argv[2])).version
@@ -435,6 +460,7 @@ import os, random, shutil, signal, sys, time
 from pathlib import Path
 import dvc.repo  # loaded once, before the forks
 from mgv.registry import history, live, promote, publish, published, rollback, verify
+from mgv.registry.evaluation import read_evaluation
 from mgv.workspace import find_workspace
 
 workspace, model = find_workspace(Path(sys.argv[1])), Path(sys.argv[2])
@@ -533,8 +559,8 @@ def test_the_commands_publish_list_promote_and_roll_back(
 ):
     first = live(workspace).manifest.tag
     model = another(model_folder, tmp_path / "m2")
-    results = results_of(model, tmp_path / "results")
-    code, out, _ = run(workspace, "publish", str(model), "--results", str(results), "--json")
+    accuracy = evaluated(workspace, model, tmp_path / "results").metrics["qa.accuracy"]
+    code, out, _ = run(workspace, "publish", str(model), "--results", str(tmp_path / "results"), "--json")
     made = json.loads(out)
     assert (code, made["version"], made["pushed_to"]) == (0, "v2", None)
     _, out, said = run(workspace, "materialize")
@@ -546,7 +572,7 @@ def test_the_commands_publish_list_promote_and_roll_back(
     assert json.loads(out).items() >= {"version": "v2", "library_tag": second, "reason": "better"}.items()
     _, out, _ = run(workspace, "models")
     assert [line[:5].split() for line in out.splitlines()[:2]] == [["v1"], ["*", "v2"]]
-    assert "qa.accuracy 0.750" in out.splitlines()[1]
+    assert f"qa.accuracy {accuracy:.3f}" in out.splitlines()[1]
     assert "(better)" in out
     code, out, _ = run(workspace, "rollback")
     assert (code, out) == (0, f"live: v1 with library {first}\n")

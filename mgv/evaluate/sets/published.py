@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mgv.registry.evaluation import Facts
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedResult:
@@ -196,40 +198,40 @@ QUERIES: Mapping[str, tuple[PublishedResult, ...]] = {
 }
 
 
-def differences(facts: Mapping[str, Any], of: str) -> list[str]:
+def differences(facts: Facts, of: str) -> list[str]:
     """What of this run is not as in the published ones, in sentences."""
     said = []
-    limit, missing = facts.get("limit"), facts[of].get("missing")
+    asked = facts.sets()[of]
+    limit, missing = facts.limit, asked.missing
     if limit:
         said.append(
-            f"at most {limit} of the {of}, drawn by seed {facts['seed']}, are asked here; all of them there"
+            f"at most {limit} of the {of}, drawn by seed {facts.seed}, are asked here; all of them there"
         )
     if missing:
         said.append(f"{len(missing)} videos of the set are missing here")
     if of == "queries":
-        return [*said, _searching(facts[of]["format"])]
-    said.append(_judging(facts, facts[of]["format"]))
+        return [*said, _searching(asked.format)]
+    said.append(_judging(facts.judge or {}, asked.format))
     if of == "library_questions":
         said.append("here a library searches and answers from what it finds; there a model is shown the clip")
         return said
-    model = facts["model"]
+    model = facts.model
+    assert model is not None, "questions are answered by a model"
     said.append(
-        f"decoding here is greedy, at most {model['max_new_tokens']} tokens, repetition penalty "
-        f"{model['repetition_penalty']:g}"
+        f"decoding here is greedy, at most {model.max_new_tokens} tokens, repetition penalty "
+        f"{model.repetition_penalty:g}"
     )
-    quantization = model.get("quantization", "none")  # a run made before there was a choice has none
-    if quantization != "none":
-        said.append(f"the language model is held in {quantization} here")
-    if not model["use_subtitles"]:
+    if model.quantization != "none":
+        said.append(f"the language model is held in {model.quantization} here")
+    if not model.use_subtitles:
         said.append("subtitles are not shown here")
     return said
 
 
-def _judging(facts: Mapping[str, Any], format: str) -> str:
+def _judging(judge: Mapping[str, Any], format: str) -> str:
     """Open answers are judged; where the set has choices, the choice is read from the answer."""
     if all(set(other.metrics) == {"accuracy"} for other in QUESTIONS.get(format, ())):
         return "a choice is read here from the answer's letter or words; each project reads it in its own way"
-    judge = facts["judge"]
     named = f"{judge['judge']} {judge.get('model', '')}".strip()
     return f"open answers are judged here by {named}, version {judge['version']}; there by a chat model"
 
