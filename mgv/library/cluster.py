@@ -29,7 +29,7 @@ from mgv.library.plan import Work
 logger = logging.getLogger(__name__)
 
 RAY_DEFAULTS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token"}
-"""Read by Ray when it is first imported: nothing is reported home, and a cluster asks for its token (docs/scaling.md)."""
+"""Read by Ray when it is first imported: it reports nothing home, and asks for its token (docs/scaling.md)."""
 
 START_TIMEOUT_S = 600.0
 """How long one waits for a worker while none is at work."""
