@@ -34,9 +34,9 @@ class PartParams:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class TranscriberParams(PartParams):
-    """A speech recogniser."""
+    """A speech recogniser: `auto` takes `faster_whisper` where it is installed, else `whisper`."""
 
-    name: str = "whisper"
+    name: str = "auto"
     language: str | None = None
     """Spoken language as a code such as `en`; None lets the recogniser decide (tiny.en knows only English)."""
 

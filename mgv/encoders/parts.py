@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache, partial
 from types import MappingProxyType
 from typing import Any
@@ -17,7 +19,10 @@ from mgv.starter.weights import SPEECH, TEXT, VISION, StarterPart, package_versi
 # name -> "module:loader"
 FRAME_EMBEDDERS = {"conse": "mgv.encoders.conse:load", "clip": "mgv.encoders.clip:load"}
 TEXT_EMBEDDERS = {"sentence": "mgv.encoders.sentence:load"}
-TRANSCRIBERS = {"whisper": "mgv.encoders.whisper:load", "faster_whisper": "mgv.encoders.faster_whisper:load"}
+TRANSCRIBERS = {
+    "whisper": "mgv.encoders.whisper:load",
+    "faster_whisper": "mgv.encoders.faster_whisper:load",
+}
 SCREEN_READERS = {"none": "mgv.encoders.ocr:load_none", "rapidocr": "mgv.encoders.ocr:load"}
 
 FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
@@ -57,8 +62,17 @@ def load_text_embedder(params: PartParams) -> TextEmbedder:
 
 def load_transcriber(params: TranscriberParams) -> Transcriber:
     """The transcriber of `params`."""
+    params = chosen_transcriber(params)
     transcriber: Transcriber = _loader("transcriber", params.name)(params)
     return transcriber
+
+
+def chosen_transcriber(params: TranscriberParams) -> TranscriberParams:
+    """The transcriber that `auto` stands for on this machine; another as it is. Imports neither."""
+    if params.name != "auto":
+        return params
+    is_installed = importlib.util.find_spec("faster_whisper") is not None
+    return replace(params, name="faster_whisper" if is_installed else "whisper")
 
 
 def load_screen_reader(params: PartParams) -> ScreenReader | None:
@@ -72,6 +86,8 @@ def part_revision(family: str, params: PartParams, text_embedder: PartParams | N
 
     `text_embedder` counts for conse, whose vectors lie in that part's space. Loads nothing.
     """
+    if isinstance(params, TranscriberParams):
+        params = chosen_transcriber(params)
     _loader_path(family, params.name)
     revision = f"{params.name}-{CODE_VERSIONS[params.name]}/{_weights(params)}"
     if isinstance(params, TranscriberParams) and params.language:

@@ -8,6 +8,7 @@ from typing import Any
 
 from mgv.config import TranscriberParams
 from mgv.encoders.base import Float32, Transcriber
+from mgv.encoders.devices import one_thread
 from mgv.encoders.speech import SAMPLE_RATE_HZ, EnergyTranscriber, Heard, sounding_spans, to_cues
 from mgv.errors import WeightsError
 from mgv.records import Cue
@@ -30,14 +31,15 @@ class WhisperTranscriber:
     def _hear(self, audio: Float32, start_s: float) -> list[Heard]:
         import whisper
 
-        result = whisper.transcribe(
-            self._model,
-            audio,
-            language=self._language,
-            temperature=0.0,  # the fallback to higher ones draws at random
-            condition_on_previous_text=False,  # or one wrong window spoils those after it
-            fp16=self._model.device.type == "cuda",
-        )
+        with one_thread():
+            result = whisper.transcribe(
+                self._model,
+                audio,
+                language=self._language,
+                temperature=0.0,  # the fallback to higher ones draws at random
+                condition_on_previous_text=False,  # or one wrong window spoils those after it
+                fp16=self._model.device.type == "cuda",
+            )
         return [
             Heard(
                 start_s=start_s + segment["start"],

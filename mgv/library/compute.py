@@ -16,6 +16,7 @@ from PIL import Image
 from mgv.config import MaterializeParams
 from mgv.encoders.base import Float32, Uint8
 from mgv.encoders.loaded import Parts
+from mgv.encoders.parts import chosen_transcriber
 from mgv.errors import MediaError
 from mgv.library.plan import Wanted, Work
 from mgv.library.schema import CUE, frames_schema, rows_digest, segments_schema
@@ -173,7 +174,7 @@ def _hear(
             on_step("sound", min(1.0, (end_s - video.start_s) / max(video.duration_s, 1e-9)))
     except MediaError as error:
         logger.warning("%s: its sound is left out from there on: %s", path.name, error)
-    return params.transcriber.name, cues
+    return chosen_transcriber(params.transcriber).name, cues
 
 
 def _shifted(cue: Cue, by_s: float) -> Cue:

@@ -19,10 +19,9 @@ from mgv.starter.weights import cache_dir, starter_status
 from mgv.workspace import Workspace, find_workspace
 
 _PACKAGES = (
-    "torch", "transformers", "prefect", "dvc", "lancedb", "av", "openai-whisper", "pillow",
+    "torch", "transformers", "prefect", "dvc", "lancedb", "av", "faster-whisper", "pillow",
 )  # fmt: skip
 _EXTRAS = {
-    "faster-whisper": "speech 2 to 3 times as fast: pip install faster-whisper, then transcriber.name: faster_whisper",
     "rapidocr-onnxruntime": "words on screen: pip install rapidocr-onnxruntime, then ocr.name: rapidocr",
 }
 

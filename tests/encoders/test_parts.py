@@ -73,6 +73,15 @@ def test_a_hub_ids_revision_is_the_snapshot_in_the_cache(tmp_path, monkeypatch):
     assert weights_revision("openai/clip") == "openai/clip@0123abc"
 
 
+def test_auto_is_the_recogniser_that_is_installed(monkeypatch):
+    auto, named = TranscriberParams(), TranscriberParams(name="faster_whisper")
+    assert parts.chosen_transcriber(auto) == named
+    assert parts.part_revision("transcriber", auto) == parts.part_revision("transcriber", named)
+    monkeypatch.setattr(parts.importlib.util, "find_spec", lambda name: None)
+    assert parts.chosen_transcriber(auto) == TranscriberParams(name="whisper")
+    assert parts.chosen_transcriber(named) == named
+
+
 def test_one_text_embedder_serves_a_process():
     params = PartParams(name="sentence", pretrained="random")
     assert parts.load_text_embedder(params) is parts.load_text_embedder(PartParams(**vars(params)))

@@ -81,9 +81,9 @@ def test_the_random_transcriber_gives_the_same_words_for_the_same_sound():
     assert EnergyTranscriber().transcribe(silence(5)) == []
 
 
-@pytest.fixture(scope="module")
-def whisper():
-    return load_transcriber(TranscriberParams(device="cpu"))
+@pytest.fixture(scope="module", params=["whisper", "faster_whisper"])
+def whisper(request):
+    return load_transcriber(TranscriberParams(name=request.param, device="cpu"))
 
 
 @pytest.mark.parametrize(
@@ -120,9 +120,9 @@ def test_read_sentences_are_heard_where_they_are_said(name):
 
 def test_a_path_that_is_no_checkpoint_is_an_error_of_one_line(tmp_path):
     with pytest.raises(WeightsError, match="no such file"):
-        load_transcriber(TranscriberParams(pretrained="tiny.en"))
+        load_transcriber(TranscriberParams(name="whisper", pretrained="tiny.en"))
     path = tmp_path / "model.pt"
     path.write_bytes(b"not a checkpoint")
     with pytest.raises(WeightsError, match="not an openai-whisper checkpoint") as caught:
-        load_transcriber(TranscriberParams(pretrained=str(path)))
+        load_transcriber(TranscriberParams(name="whisper", pretrained=str(path)))
     assert "\n" not in str(caught.value)
