@@ -21,7 +21,8 @@ from mgv.errors import MediaError
 from mgv.files import file_digest
 from mgv.library.manifest import read_manifest
 from mgv.media.images import check_image, read_media, split_member
-from mgv.media.subtitles import SUBTITLE_SUFFIXES, find_sidecar, read_subtitles
+from mgv.media.sidecars import SUBTITLE_SUFFIXES, find_sidecar
+from mgv.media.subtitles import read_subtitles
 from mgv.records import Cue
 from mgv.workspace import Workspace
 

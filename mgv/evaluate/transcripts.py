@@ -20,7 +20,8 @@ from mgv.evaluate.metrics import edit_distance, spoken_words
 from mgv.evaluate.scores import Scored
 from mgv.evaluate.sets.annotations import plain_name, say_missing
 from mgv.evaluate.spans import Span
-from mgv.media.subtitles import SUBTITLE_SUFFIXES, find_sidecar, read_subtitles
+from mgv.media.sidecars import SUBTITLE_SUFFIXES, find_sidecar
+from mgv.media.subtitles import read_subtitles
 from mgv.records import Cue
 
 if TYPE_CHECKING:

@@ -24,7 +24,8 @@ from mgv.media.audio import read_audio
 from mgv.media.frames import FrameBatch, interval_times, read_frames
 from mgv.media.probe import probe
 from mgv.media.segments import split_segments
-from mgv.media.subtitles import find_sidecar, read_subtitles
+from mgv.media.sidecars import find_sidecar
+from mgv.media.subtitles import read_subtitles
 from mgv.records import Cue, Video
 
 logger = logging.getLogger(__name__)

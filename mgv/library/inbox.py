@@ -19,7 +19,7 @@ from mgv.errors import WorkspaceError
 from mgv.files import file_digest
 from mgv.library.ingest import IngestResult, ingest
 from mgv.media.probe import is_video_name
-from mgv.media.subtitles import find_sidecar
+from mgv.media.sidecars import find_sidecar
 from mgv.workspace import Workspace
 
 LOOK_TWICE_S = 0.5

@@ -22,7 +22,8 @@ from mgv import versioning
 from mgv.errors import MediaError, MgvError, UsageError, WorkspaceError
 from mgv.files import file_digest, write_json
 from mgv.media.probe import is_video_name, probe
-from mgv.media.subtitles import find_sidecar, read_subtitles
+from mgv.media.sidecars import find_sidecar
+from mgv.media.subtitles import read_subtitles
 from mgv.workspace import Workspace
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from mgv.config import MaterializeParams
 from mgv.encoders.parts import part_revisions
 from mgv.library.ingest import stored_files
 from mgv.library.manifest import Item, Manifest, read_manifest
-from mgv.media.subtitles import find_sidecar
+from mgv.media.sidecars import find_sidecar
 from mgv.workspace import Workspace
 
 logger = logging.getLogger(__name__)

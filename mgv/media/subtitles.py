@@ -1,33 +1,89 @@
-"""Subtitles: WebVTT and SRT ↔ cues, and which subtitle file belongs to a video."""
+"""Subtitles: files of every common kind → cues, with what of them was not used and why.
+
+pysubs2 reads ASS, SSA, MicroDVD, MPL2, TMP, SAMI and TTML. SubRip and WebVTT are read here, as players read them: with
+slips in their times, blank lines inside cues, captions that roll, and WebVTT put together from the parts of an HLS
+stream.
+"""
 
 from __future__ import annotations
 
 import html
 import logging
-import os
 import re
-import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from unicodedata import normalize
+
+import pysubs2
+from pysubs2.exceptions import Pysubs2Error
 
 from mgv.errors import MediaError
-from mgv.media.container import check_file, shown
+from mgv.files import replacing
+from mgv.media.container import check_file, one_line, shown
+from mgv.media.encoding import Decoded, decode_text
 from mgv.records import Cue
 
 logger = logging.getLogger(__name__)
 
-SUBTITLE_SUFFIXES = (".vtt", ".srt")
-"""In order of preference."""
 MAX_BYTES = 64 * 2**20
-_TIME = r"(?:(\d+):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,3})\d*)?"
-_TIMING = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}(?:\s.*)?")
-_TAG = re.compile(r"</?[A-Za-z][^<>]*>|</?\d+:[\d:.]+>|\{\\[^{}]*\}")
+MAX_CUES = 200_000
+"""A day of speech has about 30,000."""
+DEFAULT_FRAME_RATE = 25.0
+"""For MicroDVD, which counts frames, where neither it nor the video says how many there are a second."""
+_TIME = r"(-)?(?:(\d{1,6})\s*:\s*)?(\d{1,3})\s*:\s*(\d{1,3})(?:\s*[.,:;]\s*(\d{1,6})[^\s\d]?)?"
+_ARROW = r"\s*(?:-{1,3}|[–—])?(?:>|→)\s*"
+_TIMING = re.compile(rf"\s*{_TIME}{_ARROW}{_TIME}(?:\s.*)?", re.DOTALL)
+_LOOKS_LIKE_TIMING = re.compile(r"^\s*-?\d[\d:.,;\s]*-{1,3}>|-->")
+_TAG = re.compile(r"</?[A-Za-z][^<>]{0,200}>|</?\d{1,3}:[\d:.]{1,20}>|\{\\[^{}]{0,200}\}")
 """<i>, </i>, <v Bob>, <c.yellow>, <00:00:01.500> and SubRip's {\\an8}; a lone < stays."""
-_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]+)*")
-_TOUCH_S = 0.1
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z]{2,31});")
+_MAP = re.compile(r"X-TIMESTAMP-MAP\s*=\s*(.*)", re.IGNORECASE)
+_SBV = re.compile(r"(\d+:\d{1,2}:\d{1,2}\.\d{1,3}),(\d+:\d{1,2}:\d{1,2}\.\d{1,3})[ \t]*$", re.MULTILINE)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
+"""What would steer a terminal or turn the text around it."""
+_MPEG_HZ = 90_000
+_MPEG_WRAP_S = 2**33 / _MPEG_HZ
+_TOUCH_MS = 100
 """Cues closer than this follow each other without a pause."""
+_MAX_LINES = 40
+"""Of a cue; more are a broken file's, and its rest is kept as one line."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnusedCue:
+    """A cue that is not used."""
+
+    line: int
+    """In its file, from 1; 0 where the format has none."""
+    reason: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Subtitles:
+    """What a subtitle file or track says."""
+
+    cues: tuple[Cue, ...]
+    """In order of time, from the beginning of the video."""
+    unused: tuple[UnusedCue, ...] = ()
+    format: str
+    """`srt`, `vtt`, `sbv`, or pysubs2's name of it."""
+    encoding: str = ""
+    doubt: str = ""
+    """What may be wrong with how it was read; empty where nothing is."""
+
+    def within(self, duration_s: float) -> Subtitles:
+        """The cues that begin before the video ends, cut at its end; the others are unused."""
+        inside = [cue for cue in self.cues if cue.start_s < duration_s]
+        outside = [
+            UnusedCue(line=0, reason=f"at {cue.start_s:.1f} s, after the video's end", text=cue.text)
+            for cue in self.cues
+            if cue.start_s >= duration_s
+        ]
+        cut = [replace(cue, end_s=min(cue.end_s, duration_s)) for cue in inside]
+        return replace(self, cues=tuple(cut), unused=(*self.unused, *outside))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,92 +97,56 @@ class _RawCue:
         return " ".join(self.lines).split()
 
 
-def read_subtitles(path: Path) -> list[Cue]:
-    """The cues of a WebVTT or SRT file in order of time, as plain text on one line each.
+def read_subtitles(path: Path, frame_rate: float | None = None) -> list[Cue]:
+    """The cues of a subtitle file; see read_subtitle_file."""
+    return list(read_subtitle_file(path, frame_rate).cues)
 
-    Tags, voice names, settings, notes and styles go; entities become characters. A cue with a broken time is
-    left out, with one warning in the log that counts them and names the first. Captions that roll (each
-    repeats what the one before has said) are given once. A file without content gives []. Raises MediaError
-    when the file cannot be read, or has content but no cue.
+
+def read_subtitle_file(path: Path, frame_rate: float | None = None) -> Subtitles:
+    """The cues of a subtitle file in order of time, as plain text on one line each, and those that are not used.
+
+    frame_rate: of the video, for MicroDVD. Tags, voice names, settings, notes and styles go; entities become
+    characters. Captions that roll (each repeats what the one before has said) are given once. A warning names a file
+    that has broken cues or may be in another encoding. A file without content has no cues. Raises MediaError when the
+    file cannot be read, or has content but no cue.
     """
     size_bytes = _size(path)
     if size_bytes > MAX_BYTES:
         raise MediaError(f"{shown(path)}: {size_bytes} bytes, expected subtitles of at most {MAX_BYTES}")
-    lines = (
-        _decode(path.read_bytes() if size_bytes else b"")
-        .replace("\r\n", "\n")
-        .replace("\r", "\n")
-        .split("\n")
-    )
-    raw, broken = _parse(lines)
-    if broken:
-        logger.warning(
-            "%s: left out %d of %d cues, the first at line %d: broken time %r",
-            shown(path), len(broken), len(broken) + len(raw), broken[0], lines[broken[0] - 1][:80],
-        )  # fmt: skip
-    content = [line for line in lines if line.strip() and not line.startswith("WEBVTT")]
-    if content and not raw and (broken or not _only_blocks(lines)):
-        found = f"{len(broken)} with broken times" if broken else f"text such as {content[0].strip()[:40]!r}"
+    content = path.read_bytes() if size_bytes else b""
+    if content.startswith(b"\x00\x00\x01\xba"):
+        raise MediaError(f"{shown(path)}: subtitles as pictures (VobSub), expected text; convert them by OCR")
+    decoded = decode_text(content)
+    try:
+        subtitles = _parse(decoded, frame_rate)
+    except (Pysubs2Error, ValueError, SyntaxError, LookupError, OverflowError, RecursionError) as error:
         raise MediaError(
-            f"{shown(path)}: no cue can be read ({found}), expected WebVTT or SRT with times such as "
-            "00:00:01.000 --> 00:00:02.000; mend or remove the file"
-        )
-    raw.sort(key=lambda cue: (cue.start_ms, cue.end_ms))
-    return [
-        Cue(start_s=cue.start_ms / 1000, end_s=cue.end_ms / 1000, text=" ".join(cue.words))
-        for cue in _unroll(raw)
-        if cue.words
-    ]
+            f"{shown(path)}: these subtitles cannot be read ({one_line(error)[:120]})"
+        ) from error
+    _check(path, decoded.text, subtitles)
+    return subtitles
 
 
 def write_webvtt(cues: Iterable[Cue], path: Path) -> None:
     """Write cues as WebVTT, times to the millisecond; the file appears whole or not at all."""
-    blocks = [f"{_timing(cue, '.')}\n{_escape(cue.text)}\n" for cue in cues if cue.text.strip()]
-    _write(path, "\n".join(["WEBVTT\n", *blocks]))
+    file = pysubs2.SSAFile()
+    for cue in cues:
+        if text := " ".join(cue.text.split()):
+            start_ms = max(round(cue.start_s * 1000), 0)
+            end_ms = max(round(cue.end_s * 1000), start_ms)
+            file.append(pysubs2.SSAEvent(start=start_ms, end=end_ms, text=_escape(text)))
+    with replacing(path) as out:
+        out.write("WEBVTT\n\n")
+        for event in file:
+            out.write(f"{_clock(event.start)} --> {_clock(event.end)}\n{event.text}\n\n")
 
 
-def write_srt(cues: Iterable[Cue], path: Path) -> None:
-    """Write cues as SRT, times to the millisecond; the file appears whole or not at all.
-
-    SRT has no escapes: text stays as it is unless it would read as a tag or a time, then as in WebVTT.
-    """
-    blocks = []
-    for number, cue in enumerate((cue for cue in cues if cue.text.strip()), start=1):
-        text = " ".join(cue.text.split())
-        safe = "-->" not in text and _plain(text) == text and not text.isdigit()
-        blocks.append(f"{number}\n{_timing(cue, ',')}\n{text if safe else _escape(text)}\n")
-    _write(path, "\n".join(blocks))
+def _clock(ms: int) -> str:
+    return f"{ms // 3_600_000:02}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02}.{ms % 1000:03}"
 
 
-def find_sidecar(video_path: Path, names: Iterable[str] | None = None) -> Path | None:
-    """The subtitle file beside a video, or None. names: what may belong to it, else its folder is listed.
-
-    For `talk.mp4`, in this order: `talk.vtt` (or `talk.mp4.vtt`), then English (`talk.en.vtt`,
-    `talk.en-GB.vtt`, `talk.eng.vtt`), then other languages by name (`talk.de.vtt`);
-    of each, WebVTT before SRT.
-    """
-    try:
-        names = os.listdir(video_path.parent) if names is None else names
-    except OSError:
-        return None
-    ranked = []
-    for name in names:
-        stem, suffix = os.path.splitext(name)
-        if suffix.lower() not in SUBTITLE_SUFFIXES:
-            continue
-        format_rank = SUBTITLE_SUFFIXES.index(suffix.lower())
-        for own in (video_path.stem, video_path.name):
-            language = stem.removeprefix(f"{own}.")
-            if stem == own:
-                ranked.append((0, "", format_rank, name))
-            elif language != stem and _LANGUAGE.fullmatch(language):
-                is_english = language.lower().replace("_", "-").split("-")[0] in ("en", "eng")
-                ranked.append((1 if is_english else 2, language.lower(), format_rank, name))
-    for *_, name in sorted(ranked):
-        path = video_path.parent / name
-        if path.is_file():
-            return path
-    return None
+def _escape(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _size(path: Path) -> int:
@@ -136,82 +156,206 @@ def _size(path: Path) -> int:
     return check_file(path)
 
 
-def _decode(content: bytes) -> str:
-    """Bytes → text: by byte order mark; else UTF-16 if every other byte is zero, UTF-8, Windows-1252."""
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return content.decode("utf-16", errors="replace")
-    head = content[:4096]
-    if head and head.count(0) > len(head) / 4:
-        endian = "utf-16-le" if head[1::2].count(0) > head[0::2].count(0) else "utf-16-be"
-        return content.decode(endian, errors="replace")
-    for encoding in ("utf-8-sig", "cp1252"):
-        try:
-            return content.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    return content.decode("latin-1")
+def _check(path: Path, text: str, subtitles: Subtitles) -> None:
+    """Warn of what is doubtful. Raises MediaError for content without a single cue."""
+    if subtitles.doubt:
+        logger.warning(
+            "%s: read as %s, but %s; save it as UTF-8 if words look wrong",
+            shown(path), subtitles.encoding, subtitles.doubt,
+        )  # fmt: skip
+    broken = [cue for cue in subtitles.unused if cue.line]
+    if broken:
+        logger.warning(
+            "%s: left out %d of %d cues, the first at line %d: %s %r", shown(path), len(broken),
+            len(broken) + len(subtitles.cues), broken[0].line, broken[0].reason, broken[0].text[:80],
+        )  # fmt: skip
+    content = [line for line in text.splitlines() if line.strip() and not line.startswith("WEBVTT")]
+    if subtitles.cues or not content or (subtitles.format == "vtt" and not broken):
+        return
+    is_page = content[0].lstrip().lower().startswith(("<!doctype", "<html"))
+    what = "a web page" if is_page else f"text such as {content[0].strip()[:40]!r}"
+    found = f"{len(broken)} with broken times" if broken else what
+    raise MediaError(
+        f"{shown(path)}: no cue can be read ({found}), expected subtitles with times such as "
+        "00:00:01.000 --> 00:00:02.000; mend or remove the file"
+    )
 
 
-def _parse(lines: Sequence[str]) -> tuple[list[_RawCue], list[int]]:
-    """Lines → cues in file order, and the numbers (from 1) of lines with a time that cannot be read."""
+# which format it is
+
+
+def _parse(decoded: Decoded, frame_rate: float | None) -> Subtitles:
+    text = decoded.text.replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff")
+    form = _format(text)
+    unused: list[UnusedCue] = []
+    if form in ("srt", "vtt"):
+        raw, unused = _parse_timings(text.split("\n"), is_vtt=form == "vtt")
+    elif form == "sbv":
+        raw, unused = _parse_timings(_SBV.sub(r"\1 --> \2", text).split("\n"), is_vtt=False)
+    else:
+        raw = _parse_by_library(text, form, frame_rate)
+    if len(raw) > MAX_CUES:
+        unused.append(
+            UnusedCue(line=0, reason=f"more than {MAX_CUES} cues", text=f"{len(raw) - MAX_CUES} cues")
+        )
+        raw = raw[:MAX_CUES]
+    raw.sort(key=lambda cue: (cue.start_ms, cue.end_ms))
+    cues = [
+        Cue(start_s=cue.start_ms / 1000, end_s=cue.end_ms / 1000, text=" ".join(cue.words))
+        for cue in _unroll(_once(raw))
+        if cue.words
+    ]
+    return Subtitles(
+        cues=tuple(cues), unused=tuple(unused), format=form, encoding=decoded.encoding, doubt=decoded.doubt
+    )
+
+
+_SIGNS: tuple[tuple[str, re.Pattern[str]], ...] = (
+    ("ass", re.compile(r"\s*\[Script Info\]|.*^Dialogue:.*^", re.IGNORECASE | re.DOTALL | re.MULTILINE)),
+    ("vtt", re.compile(r"\s*WEBVTT")),
+    ("microdvd", re.compile(r"\s*\{\d+\}\{\d*\}")),
+    ("mpl2", re.compile(r"\s*\[\d+\]\[\d*\]")),
+    ("sbv", _SBV),
+    ("sami", re.compile(r"\s*<SAMI", re.IGNORECASE)),
+    ("ttml", re.compile(r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)?<(?:\w+:)?tt[\s>]", re.DOTALL)),
+    ("tmp", re.compile(r"\s*\d{1,2}:\d\d:\d\d[:=][^\n]*[^\d\s:.,=>-]")),
+)
+"""How each format begins."""
+
+
+def _format(text: str) -> str:
+    head = text[:20_000]
+    if "-->" not in head or re.match(r"\s*(?:WEBVTT|\[Script Info\])", head):
+        for form, sign in _SIGNS:
+            if sign.match(head):
+                return form
+    return "srt"
+
+
+def _parse_by_library(text: str, form: str, frame_rate: float | None) -> list[_RawCue]:
+    if form == "ttml" and ("<!ENTITY" in text or "<!DOCTYPE" in text):
+        raise ValueError("it declares XML entities")
+    options = {}
+    if form == "microdvd" and not re.match(r"\s*\{[01]\}\{[01]\}\s*[\d.]+\s*$", text.split("\n", 1)[0]):
+        options["fps"] = frame_rate or DEFAULT_FRAME_RATE
+    file = pysubs2.SSAFile.from_string(text, format_=form, **options)
+    return [
+        _RawCue(max(event.start, 0), max(event.end, event.start, 0), _lines(event.plaintext.split("\n")))
+        for event in file
+        if not event.is_comment and not event.is_drawing
+    ]
+
+
+# SubRip and WebVTT
+
+
+def _parse_timings(lines: Sequence[str], *, is_vtt: bool) -> tuple[list[_RawCue], list[UnusedCue]]:
+    """Lines → cues in file order, and those whose times cannot be read."""
+    timings = [
+        place for place, line in enumerate(lines) if _LOOKS_LIKE_TIMING.search(normalize("NFKC", line))
+    ]
+    is_numbered = not is_vtt and bool(timings) and any(line.strip().isdigit() for line in lines[: timings[0]])
+    shifts = _map_shifts(lines) if is_vtt else {}
     cues: list[_RawCue] = []
-    broken: list[int] = []
-    here = 0
-    after_blank = True
-    while here < len(lines):
-        line = lines[here]
-        here += 1
-        if after_blank and line.split(" ")[0].split("\t")[0] in ("NOTE", "STYLE", "REGION"):
-            while here < len(lines) and lines[here].strip():
-                here += 1
-        after_blank = not line.strip()
-        if "-->" not in line:
+    unused: list[UnusedCue] = []
+    for place, following in pairwise([*timings, len(lines)]):
+        if is_vtt and _in_block(lines, place):
             continue
-        timing_line = here
-        body: list[str] = []
-        while here < len(lines) and lines[here] and "-->" not in lines[here]:  # spaces alone end no cue
-            body.append(lines[here])
-            here += 1
-        next_is_timing = here < len(lines) and "-->" in lines[here]
-        if next_is_timing and body and body[-1].strip().isdigit():
-            body.pop()  # the number of the next cue, with no blank line before it
-        span = _span_ms(line)
+        body = _body(lines[place + 1 : following], is_vtt, is_numbered and following < len(lines))
+        span = _span_ms(lines[place])
         if span is None:
-            broken.append(timing_line)
-        else:
-            cues.append(_RawCue(*span, tuple(filter(None, map(_plain, body)))))
-    return cues, broken
+            unused.append(
+                UnusedCue(
+                    line=place + 1, reason="its time cannot be read:", text=" ".join([lines[place], *body])
+                )
+            )
+            continue
+        shift_ms = next((shift for line, shift in reversed(shifts.items()) if line < place), 0)
+        cues.append(_RawCue(span[0] + shift_ms, span[1] + shift_ms, _lines(body)))
+    return cues, unused
+
+
+def _body(lines: Sequence[str], is_vtt: bool, has_number_after: bool) -> list[str]:
+    """The lines of a cue: in WebVTT to the first blank line, in SubRip to the number of the next cue."""
+    if is_vtt:
+        blank = next((place for place, line in enumerate(lines) if not line), len(lines))
+        return list(lines[:blank])
+    body = list(lines)
+    while body and not body[-1].strip():
+        body.pop()
+    if body and body[-1].strip().isdigit() and (has_number_after or lines[-1:] == body[-1:]):
+        is_right_before_the_time = lines[-1].strip().isdigit()
+        if has_number_after or is_right_before_the_time:
+            body.pop()
+    return body
+
+
+def _in_block(lines: Sequence[str], place: int) -> bool:
+    """Whether a line of WebVTT stands in a note, a style or a region."""
+    first = place
+    while first > 0 and lines[first - 1].strip():
+        first -= 1
+    return lines[first].split(" ")[0].split("\t")[0] in ("NOTE", "STYLE", "REGION")
+
+
+def _map_shifts(lines: Sequence[str]) -> dict[int, int]:
+    """Line of each X-TIMESTAMP-MAP → how much later its cues are than the first map's, in ms (RFC 8216, 3.5)."""
+    shifts: dict[int, int] = {}
+    first_s: float | None = None
+    for place, line in enumerate(lines):
+        if (match := _MAP.match(line)) is None:
+            continue
+        ticks = re.search(r"MPEGTS:(\d{1,12})", match[1], re.IGNORECASE)
+        local = re.search(rf"LOCAL:{_TIME}", match[1], re.IGNORECASE)
+        local_ms = _ms(*local.groups()) if local else 0
+        if ticks is None or local_ms is None:
+            continue
+        at_s = int(ticks[1]) / _MPEG_HZ - local_ms / 1000
+        first_s = at_s if first_s is None else first_s
+        ahead_s = at_s - first_s
+        if ahead_s < -_MPEG_WRAP_S / 2:
+            ahead_s += _MPEG_WRAP_S
+        shifts[place] = round(ahead_s * 1000)
+    return shifts
 
 
 def _span_ms(line: str) -> tuple[int, int] | None:
-    """Start and end of a timing line in milliseconds; None when broken or reversed."""
-    match = _TIMING.fullmatch(line)
+    """Start and end of a timing line in milliseconds, in order; None when they cannot be read."""
+    match = _TIMING.fullmatch(normalize("NFKC", line))
     if match is None:
         return None
-    start, end = (_ms(*match.groups()[i : i + 4]) for i in (0, 4))
-    return (start, end) if start is not None and end is not None and start <= end else None
+    start, end = (_ms(*match.groups()[i : i + 5]) for i in (0, 5))
+    if start is None or end is None:
+        return None
+    return (start, end) if start <= end else (end, start)
 
 
-def _ms(hours: str | None, minutes: str, seconds: str, fraction: str | None) -> int | None:
-    if int(minutes) > 59 or int(seconds) > 59 or len(hours or "") > 6:
+def _ms(sign: str | None, hours: str | None, minutes: str, seconds: str, fraction: str | None) -> int | None:
+    """Milliseconds of the parts of a time; of one before zero 0; None where a part is no time at all."""
+    if int(minutes) > 99 or int(seconds) > 99:
         return None
     whole_s = int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds)
-    return whole_s * 1000 + int((fraction or "0").ljust(3, "0"))
+    ms = whole_s * 1000 + int((fraction or "0")[:3].ljust(3, "0"))
+    return 0 if sign else ms
+
+
+# their text
+
+
+def _lines(body: Iterable[str]) -> tuple[str, ...]:
+    lines = [line for line in map(_plain, body) if line]
+    return tuple(lines) if len(lines) <= _MAX_LINES else (" ".join(lines),)
 
 
 def _plain(line: str) -> str:
-    """A line without tags, with entities as characters and single spaces."""
-    return " ".join(html.unescape(_TAG.sub("", line)).split())
+    """A line without tags, with entities as characters, single spaces and no control characters."""
+    text = _ENTITY.sub(lambda match: html.unescape(match[0]), _TAG.sub("", line))
+    return " ".join(_CONTROL.sub(" ", text).split())
 
 
-def _escape(text: str) -> str:
-    text = " ".join(text.split())
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def _only_blocks(lines: Sequence[str]) -> bool:
-    """Whether a file is WebVTT with notes and styles but no cue: nothing is said, which is no fault."""
-    return any(line.startswith("WEBVTT") for line in lines[:1])
+def _once(cues: Sequence[_RawCue]) -> list[_RawCue]:
+    """Cues in order without those that are there twice: parts of an HLS stream overlap, styles are drawn in layers."""
+    return list(dict.fromkeys(cues))
 
 
 def _unroll(cues: Sequence[_RawCue]) -> list[_RawCue]:
@@ -238,32 +382,10 @@ def _unroll(cues: Sequence[_RawCue]) -> list[_RawCue]:
 
 def _repeated(before: _RawCue, cue: _RawCue) -> int | None:
     """How many leading words of a cue the one before has just shown; None when they do not touch."""
-    if cue.start_ms - before.end_ms > _TOUCH_S * 1000:
+    if cue.start_ms - before.end_ms > _TOUCH_MS:
         return None
     for first in range(len(before.lines)):
         tail = " ".join(before.lines[first:]).split()
         if tail and cue.words[: len(tail)] == tail:
             return len(tail)
     return 0
-
-
-def _timing(cue: Cue, point: str) -> str:
-    return f"{_clock(cue.start_s, point)} --> {_clock(max(cue.end_s, cue.start_s), point)}"
-
-
-def _clock(time_s: float, point: str) -> str:
-    ms = max(round(time_s * 1000), 0)
-    return f"{ms // 3_600_000:02}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02}{point}{ms % 1000:03}"
-
-
-def _write(path: Path, text: str) -> None:
-    """Write beside the name, then rename."""
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:40]}.", suffix=".part")
-    try:
-        with open(handle, "w", encoding="utf-8", errors="replace", newline="\n") as file:
-            file.write(text)
-        os.chmod(beside, 0o644)
-        os.replace(beside, path)
-    except BaseException:
-        os.unlink(beside)
-        raise

@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from mgv.errors import MediaError
-from mgv.media.subtitles import find_sidecar, read_subtitles, write_srt, write_webvtt
+from mgv.media.sidecars import find_sidecar
+from mgv.media.subtitles import read_subtitles, write_srt, write_webvtt
 from mgv.records import Cue
 
 

@@ -28,7 +28,7 @@ from mgv.evaluate.sets.annotations import (
 from mgv.evaluate.sets.queries import check_unique, own_span
 from mgv.evaluate.spans import Span
 from mgv.media.images import split_member
-from mgv.media.subtitles import SUBTITLE_SUFFIXES
+from mgv.media.sidecars import SUBTITLE_SUFFIXES
 from mgv.records import Cue, Sample
 
 ASPECTS = ("correctness", "detail", "context", "temporal", "consistency")
