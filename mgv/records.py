@@ -20,9 +20,9 @@ class Video:
     name: str
     """File name inside the library, for example `talk.mp4`."""
     start_s: float
-    """Time of the first frame."""
+    """Time of its beginning on the container's own clock. Everywhere else times count from the beginning."""
     duration_s: float
-    """Time from the first frame's start to the last frame's end."""
+    """Time from the beginning to the end of the track that lasts longest."""
     width: int
     """Pixels as shown: after rotation, before scaling to square pixels."""
     height: int
@@ -32,11 +32,6 @@ class Video:
     audio_codec: str | None
     """None when there is no sound track."""
     size_bytes: int
-
-    @property
-    def end_s(self) -> float:
-        """Time of the end of the last frame."""
-        return self.start_s + self.duration_s
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

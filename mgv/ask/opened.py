@@ -137,8 +137,7 @@ class OpenedLibrary:
 
     def whole(self, video: dict[str, Any]) -> Moment:
         """All of a video as one moment."""
-        start_s = video["start_s"]
-        end_s = start_s + video["duration_s"]
+        start_s, end_s = 0.0, video["duration_s"]
         span = MomentSpan(video_id=video["video_id"], start_s=start_s, end_s=end_s, shares={"video": 1.0})
         return self.moments([span])[0]
 

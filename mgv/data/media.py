@@ -68,8 +68,7 @@ class KnownVideos:
 
     def facts(self, media_id: str) -> MediaFacts:
         """When the video starts and ends."""
-        start_s, duration_s = (self._cell(media_id, column) for column in ("start_s", "duration_s"))
-        return MediaFacts(media_id, start_s, start_s + duration_s)
+        return MediaFacts(media_id, 0.0, self._cell(media_id, "duration_s"))
 
     def cues(self, media_id: str) -> list[Cue]:
         """What is said in it: its subtitles, or what the transcriber heard."""
@@ -132,7 +131,7 @@ class MediaReader:
         if media_id in self._known:
             return self._known.facts(media_id)
         video = probe(path, media_id)
-        return MediaFacts(media_id, video.start_s, video.end_s)
+        return MediaFacts(media_id, 0.0, video.duration_s)
 
 
 def _subtitle_names(folder: Path) -> dict[str, list[str]]:

@@ -276,7 +276,7 @@ def _video_reader(path: Path, size_px: int) -> tuple[float, float, float, _Read]
     def read(times_s: Sequence[float]) -> NDArray[np.uint8]:
         return read_all_frames(path, times_s, size_px=size_px).frames
 
-    return video.start_s, video.end_s, video.frame_rate, read
+    return 0.0, video.duration_s, video.frame_rate, read
 
 
 def _folder_reader(folder: Path) -> tuple[float, float, float, _Read]:

@@ -478,8 +478,8 @@ def _thumbnail(path: Path, place: Span) -> bytes | None:
     if not is_video_name(path):
         return None
     video = probe(path, "")
-    end_s = video.end_s if place.end_s is None else place.end_s
-    middle_s = (max(place.start_s, video.start_s) + end_s) / 2
+    end_s = video.duration_s if place.end_s is None else place.end_s
+    middle_s = (place.start_s + end_s) / 2
     for batch in read_frames(path, [middle_s], size_px=THUMBNAIL_PX):
         return thumbnail(batch.frames[0], THUMBNAIL_PX * 2)
     return None

@@ -124,8 +124,8 @@ def position_prior(queries: Sequence[Query], videos: Sequence[Video]) -> list[Sp
     return [
         Span(
             video=video.name,
-            start_s=video.start_s + first * video.duration_s,
-            end_s=video.start_s + last * video.duration_s,
+            start_s=first * video.duration_s,
+            end_s=last * video.duration_s,
         )
         for video in ordered
     ]
@@ -134,7 +134,7 @@ def position_prior(queries: Sequence[Query], videos: Sequence[Video]) -> list[Sp
 def _place(span: Span, video: Video) -> tuple[float, float]:
     """Where in its video a span begins and ends, 0 to 1."""
     assert span.end_s is not None, "a whole video has no place"
-    return (span.start_s - video.start_s) / video.duration_s, (span.end_s - video.start_s) / video.duration_s
+    return span.start_s / video.duration_s, span.end_s / video.duration_s
 
 
 def _row(query: Query, control: str, ranked: Sequence[Span], top: float, floor: float) -> Scored:

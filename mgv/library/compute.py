@@ -24,8 +24,7 @@ from mgv.media.audio import read_audio
 from mgv.media.frames import FrameBatch, interval_times, read_frames
 from mgv.media.probe import probe
 from mgv.media.segments import split_segments
-from mgv.media.sidecars import find_sidecar
-from mgv.media.subtitles import read_subtitles
+from mgv.media.words import read_words
 from mgv.records import Cue, Video
 
 logger = logging.getLogger(__name__)
@@ -104,7 +103,7 @@ def _frame_rows(
     path: Path, video: Video, parts: Parts, params: MaterializeParams, on_step: OnStep
 ) -> pa.Table:
     """One decode pass: sample, embed, read the screen, shrink; a batch of pixels at a time."""
-    wanted_s = interval_times(video.start_s, video.end_s, params.frame_interval_s)
+    wanted_s = interval_times(0.0, video.duration_s, params.frame_interval_s)
     schema = frames_schema(parts.frame_embedder.dim)
     batches: list[pa.RecordBatch] = []
     num_done = 0
@@ -132,8 +131,8 @@ def _frame_batch(
     columns = [
         pa.array([video.video_id] * len(wanted_s)),
         pa.array(batch.times_s, pa.float64()),
-        pa.array([max(video.start_s, t - half_s) for t in wanted_s]),
-        pa.array([min(video.end_s, t + half_s) for t in wanted_s]),
+        pa.array([max(0.0, t - half_s) for t in wanted_s]),
+        pa.array([min(video.duration_s, t + half_s) for t in wanted_s]),
         _vectors(embedded.vectors),
         pa.array([[label.name for label in labels] for labels in embedded.labels], pa.list_(pa.string())),
         pa.array(
@@ -157,12 +156,12 @@ def thumbnail(frame: Uint8, long_side_px: int) -> bytes:
 def _hear(
     path: Path, video: Video, parts: Parts, params: MaterializeParams, on_step: OnStep
 ) -> tuple[str, list[Cue]]:
-    """Where a video's words come from, and its cues: subtitles beside it win over recognition."""
-    if sidecar := find_sidecar(path):
-        try:
-            return "sidecar", read_subtitles(sidecar)
-        except MediaError as error:
-            logger.warning("%s; recognising the speech of %s instead", error, path.name)
+    """Where a video's words come from, and its cues: subtitles win over recognition."""
+    words = read_words(path, video)
+    for note in words.notes:
+        logger.warning("%s: %s", path.name, note)
+    if words.cues:
+        return words.source, list(words.cues)
     if video.audio_codec is None:
         return "none", []
     cues: list[Cue] = []
@@ -172,7 +171,7 @@ def _hear(
                 heard = parts.transcriber.transcribe(chunk.samples)
             cues += [_shifted(cue, chunk.start_s) for cue in heard]
             end_s = chunk.start_s + len(chunk.samples) / 16_000
-            on_step("sound", min(1.0, (end_s - video.start_s) / max(video.duration_s, 1e-9)))
+            on_step("sound", min(1.0, end_s / max(video.duration_s, 1e-9)))
     except MediaError as error:
         logger.warning("%s: its sound is left out from there on: %s", path.name, error)
     return chosen_transcriber(params.transcriber).name, cues

@@ -21,9 +21,10 @@ from pathlib import Path
 from mgv import versioning
 from mgv.errors import MediaError, MgvError, UsageError, WorkspaceError
 from mgv.files import file_digest, write_json
+from mgv.media.embedded import spoken_language
 from mgv.media.probe import is_video_name, probe
-from mgv.media.sidecars import find_sidecar
-from mgv.media.subtitles import read_subtitles
+from mgv.media.sidecars import SUBTITLE_SUFFIXES, find_sidecars
+from mgv.media.subtitles import read_subtitle_file
 from mgv.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -147,6 +148,8 @@ def _take(shelf: _Shelf, source: Path) -> IngestResult:
     try:
         if not stat.S_ISREG(source.stat().st_mode):
             return _reject(source, "not a regular file")
+        if source.name.lower().endswith(SUBTITLE_SUFFIXES):
+            return _reject(source, "its name is that of a subtitle file; rename it if it is a video")
         video_id = file_digest(source)
         known = shelf.with_content(video_id)
         if known is None:
@@ -168,9 +171,9 @@ def _meet_known(shelf: _Shelf, source: Path, known: StoredFile) -> IngestResult:
     if name == known.name:
         return IngestResult(source=str(source), outcome="unchanged", name=known.name)
     moved_away = bool(known.source) and not os.path.lexists(known.source)
-    if moved_away and name not in shelf.by_name:
+    if moved_away and not _stem_taken(shelf, name, besides=known.name):
         (shelf.folder / known.name).rename(shelf.folder / name)
-        if sidecar := find_sidecar(shelf.folder / known.name):
+        for sidecar in _own_sidecars(shelf.folder / known.name):
             sidecar.rename(shelf.folder / (Path(name).stem + sidecar.suffix))
         del shelf.by_name[known.name]
         shelf.by_name[name] = replace(known, name=name, source=str(source.absolute()))
@@ -195,23 +198,21 @@ def _place_new(shelf: _Shelf, source: Path, video_id: str) -> IngestResult:
     return IngestResult(source=str(source), outcome=outcome, name=name)
 
 
-def _stem_taken(shelf: _Shelf, name: str) -> bool:
+def _stem_taken(shelf: _Shelf, name: str, besides: str = "") -> bool:
     """Whether another video has this stem: the two would claim the same subtitle file."""
-    return any(Path(other).stem == Path(name).stem for other in shelf.by_name)
+    return any(Path(other).stem == Path(name).stem for other in shelf.by_name if other != besides)
 
 
 def _take_sidecar(shelf: _Shelf, source: Path, result: IngestResult) -> IngestResult:
-    """Bring the subtitles beside the source along; unreadable ones are named and left out."""
+    """Bring the subtitles beside the source along; those that are not are named with the reason."""
     assert result.name is not None
-    sidecar = find_sidecar(source)
-    if sidecar is None or result.outcome == "duplicate":
+    if result.outcome == "duplicate":
         return result
+    sidecar, notes = _best_sidecar(source)
+    if sidecar is None:
+        return replace(result, reason="; ".join(notes)) if notes else result
     target = shelf.folder / (Path(result.name).stem + sidecar.suffix.lower())
-    try:
-        read_subtitles(sidecar)
-        content = sidecar.read_bytes()
-    except (MediaError, OSError) as error:
-        return replace(result, reason=f"subtitles left out: {error}")
+    content = sidecar.read_bytes()
     if target.exists() and target.read_bytes() == content:
         return result
     _drop_sidecar(shelf.folder / result.name)
@@ -219,11 +220,40 @@ def _take_sidecar(shelf: _Shelf, source: Path, result: IngestResult) -> IngestRe
     incoming.write_bytes(content)
     os.replace(incoming, target)
     outcome = "updated" if result.outcome == "unchanged" else result.outcome
-    return replace(result, outcome=outcome, reason=f"with subtitles {sidecar.name}")
+    return replace(result, outcome=outcome, reason="; ".join([f"with subtitles {sidecar.name}", *notes]))
+
+
+def _best_sidecar(video: Path) -> tuple[Path | None, list[str]]:
+    """The subtitle file that best tells what is said and can be read, and why the others are not taken."""
+    notes = []
+    best: Path | None = None
+    for sidecar in find_sidecars(video, spoken=lambda: spoken_language(video)):
+        name = sidecar.path.name
+        if sidecar.refusal:
+            notes.append(f"{name} left out: {sidecar.refusal}")
+        elif best is not None:
+            notes.append(f"{name} left out: {best.name} is taken")
+        else:
+            try:
+                is_empty = not read_subtitle_file(sidecar.path).cues
+            except (MediaError, OSError) as error:
+                notes.append(f"subtitles left out: {error}")
+                continue
+            if is_empty:
+                notes.append(f"{name} left out: it holds no words")
+            else:
+                best = sidecar.path
+    return best, notes
+
+
+def _own_sidecars(video: Path) -> list[Path]:
+    """The subtitles that were stored with a video: under its own name, whatever their format."""
+    named = [video.with_name(f"{video.stem}{suffix}") for suffix in SUBTITLE_SUFFIXES]
+    return [path for path in named if path.is_file()]
 
 
 def _drop_sidecar(video: Path) -> None:
-    while sidecar := find_sidecar(video):
+    for sidecar in _own_sidecars(video):
         sidecar.unlink()
 
 
@@ -289,7 +319,7 @@ def _open_shelf(workspace: Workspace) -> _Shelf:
 
 def _video_files(folder: Path) -> Iterator[Path]:
     for entry in os.scandir(folder):
-        if not entry.name.startswith(".") and Path(entry.name).suffix.lower() not in (".vtt", ".srt"):
+        if not entry.name.startswith(".") and not entry.name.lower().endswith(SUBTITLE_SUFFIXES):
             path = Path(entry.path)
             if path.is_file():
                 yield path

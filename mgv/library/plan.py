@@ -13,10 +13,13 @@ from mgv.config import MaterializeParams
 from mgv.encoders.parts import part_revisions
 from mgv.library.ingest import stored_files
 from mgv.library.manifest import Item, Manifest, read_manifest
-from mgv.media.sidecars import find_sidecar
+from mgv.media.sidecars import find_sidecars
 from mgv.workspace import Workspace
 
 logger = logging.getLogger(__name__)
+
+SUBTITLE_RULES = 2
+"""Goes up whenever subtitles are read otherwise: the words of videos that have some are then read again."""
 
 SCHEMA_VERSION = 1
 """Part of every key: a change of the tables' columns, or of their meaning, redoes every video."""
@@ -88,8 +91,9 @@ def _wanted(path: Path, video_id: str, params: MaterializeParams, revisions: dic
     frames_key = key_of(
         video=video_id, decode=decode, embedder=revisions["frame_embedder"], ocr=revisions["ocr"]
     )
-    sidecar = find_sidecar(path)
-    words = hashlib.sha256(sidecar.read_bytes()).hexdigest() if sidecar else revisions["transcriber"]
+    sidecars = [sidecar.path for sidecar in find_sidecars(path) if not sidecar.refusal]
+    digest = hashlib.sha256(b"".join(sidecar.read_bytes() for sidecar in sidecars)).hexdigest()
+    words = f"{SUBTITLE_RULES}/{digest}" if sidecars else revisions["transcriber"]
     cues_key = key_of(video=video_id, words=words)
     segments_key = key_of(
         cues=cues_key, length_s=params.segment_length_s, embedder=revisions["text_embedder"]

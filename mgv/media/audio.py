@@ -13,7 +13,8 @@ from av.audio.resampler import AudioResampler
 from av.container import InputContainer
 from numpy.typing import NDArray
 
-from mgv.media.container import DECODE_ERRORS, one_line, open_container, shown, ticks_s
+from mgv.media.clock import Clock
+from mgv.media.container import DECODE_ERRORS, one_line, open_container, read_clock, shown, ticks_s
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ class AudioChunk:
     """A stretch of sound."""
 
     start_s: float
-    """Time of the first sample on the video's own clock."""
+    """Time of the first sample, from the video's beginning."""
     samples: NDArray[np.float32]
     """[S] mono at 16 kHz, in [-1, 1]."""
 
@@ -51,12 +52,13 @@ def read_audio(path: Path, *, chunk_s: float = 300.0) -> Iterator[AudioChunk]:
     Holds about two chunks of memory. Raises MediaError when the file cannot be opened.
     """
     assert chunk_s > SEARCH_S / 5, chunk_s
+    clock = read_clock(path)
     size = int(chunk_s * SAMPLE_RATE_HZ)
     with open_container(path) as container:
         start_s: float | None = None
         held: list[NDArray[np.float32]] = []
         num_held = 0
-        for time_s, samples in _continuous(container, path):
+        for time_s, samples in _continuous(container, path, clock):
             start_s = time_s if start_s is None else start_s
             held.append(samples)
             num_held += len(samples)
@@ -84,11 +86,13 @@ def quiet_cut(samples: NDArray[np.float32]) -> int:
     return len(samples) - len(tail) + quietest * step + spot // 2
 
 
-def _continuous(container: InputContainer, path: Path) -> Iterator[tuple[float, NDArray[np.float32]]]:
+def _continuous(
+    container: InputContainer, path: Path, clock: Clock
+) -> Iterator[tuple[float, NDArray[np.float32]]]:
     """(time of the first sample in seconds, [S] samples), with gaps filled and overlaps dropped."""
     start_s: float | None = None
     num_given = 0  # samples at 16 kHz since start_s
-    for time_s, samples in _decoded(container, path):
+    for time_s, samples in _decoded(container, path, clock):
         if start_s is None:
             start_s = time_s
         ahead_s = time_s - (start_s + num_given / SAMPLE_RATE_HZ)
@@ -110,7 +114,9 @@ def _continuous(container: InputContainer, path: Path) -> Iterator[tuple[float, 
             num_given += len(samples)
 
 
-def _decoded(container: InputContainer, path: Path) -> Iterator[tuple[float, NDArray[np.float32]]]:
+def _decoded(
+    container: InputContainer, path: Path, clock: Clock
+) -> Iterator[tuple[float, NDArray[np.float32]]]:
     """(time in seconds, [S] samples at 16 kHz) of each stretch as it is decoded."""
     stream = container.streams.best("audio")
     if stream is None or stream.codec_context is None:
@@ -119,7 +125,8 @@ def _decoded(container: InputContainer, path: Path) -> Iterator[tuple[float, NDA
     kind: tuple[str, str, int] | None = None
     num_bad = 0
     next_s = 0.0
-    for frames in _packets(container, path):
+    for number, frames in enumerate(_packets(container, path)):
+        shift_s = clock.sound_shift_s(number)
         if frames is None:
             num_bad += 1
             continue
@@ -127,7 +134,7 @@ def _decoded(container: InputContainer, path: Path) -> Iterator[tuple[float, NDA
             now = (frame.format.name, frame.layout.name, frame.sample_rate)
             if resampler is None or now != kind:
                 resampler, kind = AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ), now
-            time_s = next_s if frame.pts is None else ticks_s(frame.pts, frame.time_base)
+            time_s = next_s if frame.pts is None else ticks_s(frame.pts, frame.time_base) + shift_s
             next_s = time_s + frame.samples / frame.sample_rate
             frame.pts = None
             for part in resampler.resample(frame):
@@ -150,6 +157,8 @@ def _packets(container: InputContainer, path: Path) -> Iterator[list[AudioFrame]
         except DECODE_ERRORS as error:
             logger.warning("%s: sound ends early: %s", shown(path), one_line(error))
             return
+        if not packet.size:  # the end; the index counts only packets that hold something
+            continue
         try:
             yield [frame for frame in packet.decode() if isinstance(frame, AudioFrame)]
         except DECODE_ERRORS:

@@ -23,10 +23,11 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from mgv.errors import MediaError
+from mgv.media.clock import Clock, ClockReader
 
 logger = logging.getLogger(__name__)
 
-DECODE_ERRORS = (av.FFmpegError, ValueError, EOFError, OSError)
+DECODE_ERRORS = (av.FFmpegError, ValueError, EOFError, OSError, LookupError, OverflowError, MemoryError)
 """What PyAV raises on bytes that it cannot read; av.FFmpegError alone leaves out a few of its own checks."""
 
 _NOT_VIDEO = {
@@ -90,6 +91,11 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(reason).split())
 
 
+_LOOK_FAR = {"probesize": str(32 * 2**20), "analyzeduration": "600000000"}
+"""How far a file without a table of its tracks is looked into for them: bytes, microseconds. In FLV and MPEG-TS sound
+may begin minutes after the pictures, and PyAV fails on a track that it meets late."""
+
+
 def open_container(path: Path) -> InputContainer:
     """Open a media file for reading. Raises MediaError when it is none.
 
@@ -99,7 +105,9 @@ def open_container(path: Path) -> InputContainer:
     check_file(path)
     try:
         container: InputContainer = av.open(
-            f"file:{path.absolute()}", metadata_errors="replace", options={"protocol_whitelist": "file"}
+            f"file:{path.absolute()}",
+            metadata_errors="replace",
+            options={"protocol_whitelist": "file"} | _LOOK_FAR,
         )
     except DECODE_ERRORS as error:
         raise MediaError(
@@ -144,18 +152,21 @@ class FrameIndex:
     """
 
     pts: NDArray[np.int64]
-    """[F] presentation times of the frames in order, in units of time_base_s."""
+    """[F] presentation times of the frames in order, in units of time_base_s, from the video's beginning."""
     packet_of: NDArray[np.int64]
     """[F] the packet of each frame, as its place in the file."""
     packet_pts: NDArray[np.int64]
     """[P] presentation times by place in the file."""
+    origin: int
+    """The video's beginning on the container's own clock: what `pts` is less than the packets' time stamps."""
     is_key: NDArray[np.bool_]
     """[P] by place in the file: whether decoding can begin with the packet."""
     time_base_s: float
     end_s: float
     """End of the last frame."""
     has_own_times: bool
-    """Every packet has a presentation time of its own. Without, the times tell only the order of the frames."""
+    """Every packet's time stamp is its own, and less the origin its presentation time. Without, as where the clock
+    jumps, frames are told apart by their order only."""
     has_closed_gops: bool
     """The first packet is a key frame, and none shows a frame from before the key frame it follows."""
 
@@ -196,8 +207,11 @@ _SHORT_GAP = 8
 class Track:
     """What a video track holds, as its first frame and its packets say."""
 
-    start_s: float
-    """Time of the first frame that can be decoded."""
+    first_s: float
+    """Time of the first frame that can be decoded, from the video's beginning."""
+    end_s: float
+    """End of the track that lasts longest."""
+    clock: Clock
     width: int
     """Of the frames as coded, before rotation and scaling to square pixels."""
     height: int
@@ -224,13 +238,16 @@ def read_track(path: Path) -> Track:
         may_reorder, is_avi = stream.codec_context.has_b_frames, container.format.name == "avi"
         container_format = container.format.name
     with open_container(path) as container:
-        index = _read_index(container, video_stream(container, path))
-    assert index is not None, "a packet gave a frame"
+        index, clock, end_s = _read_index(container, video_stream(container, path), path)
     if may_reorder and (is_avi or bool(np.all(np.diff(index.packet_pts) > 0))):
         # AVI and careless MP4 writers give packets the times of decoding: the frames then come out in disorder
         index = replace(index, has_own_times=index.has_own_times and _come_in_order(path))
     return Track(
-        start_s=float(index.times_s[0]) if frame.pts is None else frame.pts * index.time_base_s,
+        first_s=float(index.times_s[0])
+        if frame.pts is None or not index.has_own_times
+        else (frame.pts - index.origin) * index.time_base_s,
+        end_s=end_s,
+        clock=clock,
         width=frame.width,
         height=frame.height,
         pixel_aspect=float(ratio) if ratio else 1.0,
@@ -283,25 +300,42 @@ _NUM_TRIED = 48
 """Frames."""
 
 
-def _read_index(container: InputContainer, stream: VideoStream) -> FrameIndex | None:
-    """Walk the packets without decoding them, as far as the file goes; None when there is none."""
+def _read_index(
+    container: InputContainer, stream: VideoStream, path: Path
+) -> tuple[FrameIndex, Clock, float]:
+    """Walk the packets without decoding them, as far as the file goes: the frames, the clock, and when all ends.
+
+    Raises MediaError for more packets than MAX_PACKETS.
+    """
+    audio = container.streams.best("audio")
+    reader = ClockReader(container.format.name)
     raw_pts: list[int] = []
+    shifts: list[int] = []
     keys: list[bool] = []
     hidden: list[bool] = []
     has_own_times = True
     last_duration = 0
-    for packet in packets(container, stream):
+    time_base_s = ticks_s(1, stream.time_base)
+    for packet in packets(container, *filter(None, [stream, audio])):
+        if packet.stream_index != stream.index:
+            reader.sound(packet)
+            continue
         moment = packet.pts if packet.pts is not None else packet.dts
         has_own_times &= packet.pts is not None
         if moment is None:
             moment = raw_pts[-1] + (last_duration or 1) if raw_pts else 0
+        shifts.append(round(reader.picture(packet, moment) / time_base_s))
         raw_pts.append(moment)
         keys.append(packet.is_keyframe)
         hidden.append(packet.is_discard)
-        last_duration = packet.duration or last_duration
-    if not raw_pts:
-        return None
+        last_duration = min(packet.duration or last_duration, round(MAX_FRAME_S / time_base_s))
+        if len(raw_pts) > MAX_PACKETS:
+            raise MediaError(f"{shown(path)}: more than {MAX_PACKETS} pictures; cut it into parts")
+    assert raw_pts, "a packet gave a frame"
+    clock = reader.clock()
+    origin = round(clock.origin_s / time_base_s)
     packet_pts, is_key = np.asarray(raw_pts, dtype=np.int64), np.asarray(keys, dtype=np.bool_)
+    packet_pts += np.asarray(shifts, dtype=np.int64) - origin
     shown_packets = np.flatnonzero(~np.asarray(hidden, dtype=np.bool_))
     if not len(shown_packets):
         shown_packets = np.arange(len(raw_pts))
@@ -309,23 +343,48 @@ def _read_index(container: InputContainer, stream: VideoStream) -> FrameIndex | 
     pts = packet_pts[packet_of]
     mean_duration = int(pts[-1] - pts[0]) // max(len(pts) - 1, 1)
     since_key = np.maximum.accumulate(np.where(is_key, packet_pts, np.iinfo(np.int64).min))
-    time_base_s = ticks_s(1, stream.time_base)
-    return FrameIndex(
+    end_s = float(pts[-1] + (last_duration or mean_duration)) * time_base_s
+    index = FrameIndex(
         pts=pts,
         packet_of=packet_of,
         packet_pts=packet_pts,
         is_key=is_key,
+        origin=origin,
         time_base_s=time_base_s,
-        end_s=float(pts[-1] + (last_duration or mean_duration)) * time_base_s,
-        has_own_times=has_own_times and bool(np.all(np.diff(pts) > 0)),
+        end_s=end_s,
+        has_own_times=has_own_times and not clock.jumps and bool(np.all(np.diff(pts) > 0)),
         has_closed_gops=bool(is_key[0]) and bool(np.all(packet_pts >= since_key)),
     )
+    outlasts = clock.sound_end_s is not None and clock.sound_end_s > end_s + OUTLASTS_S
+    return index, clock, clock.sound_end_s if outlasts and clock.sound_end_s else end_s
 
 
-def packets(container: InputContainer, stream: Stream) -> Iterator[Packet[Any]]:
-    """The packets of a track that hold anything, to where the file ends or breaks off."""
+MAX_PACKETS = 20_000_000
+"""Two days of 100 frames a second."""
+MAX_FRAME_S = 3600.0
+"""A last picture is shown no longer than this, whatever its packet says."""
+OUTLASTS_S = 1.0
+"""Sound that ends so much later than the pictures lengthens the video; less is an encoder's padding."""
+
+
+def read_clock(path: Path) -> Clock:
+    """The clock of a file with pictures or sound, from its packets. Raises MediaError when it cannot be opened."""
+    with open_container(path) as container:
+        best = [container.streams.best("video"), container.streams.best("audio")]
+        reader = ClockReader(container.format.name)
+        for packet in packets(container, *filter(None, best)):
+            moment = packet.pts if packet.pts is not None else packet.dts
+            if packet.stream.type == "audio":
+                reader.sound(packet)
+            elif moment is not None:
+                reader.picture(packet, moment)
+    return reader.clock()
+
+
+def packets(container: InputContainer, *streams: Stream) -> Iterator[Packet[Any]]:
+    """The packets of these tracks that hold anything, to where the file ends or breaks off."""
     try:
-        for packet in container.demux(stream):
+        for packet in container.demux(*streams):
             if packet.size > 0:  # an empty one would tell the decoder that the video ends
                 yield packet
     except DECODE_ERRORS as error:

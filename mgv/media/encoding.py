@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import chardet
+from chardet import DetectionDict, EncodingEra
 
+FAR_MORE = 3.0
 LEAST_CONFIDENCE = 0.05
 _LIKELY = ("Windows-", "GB", "Big5", "CP9", "EUC", "KOI8")
 """Encodings that subtitle files have; a detector's other guesses (old Macs, DOS) are no reason for doubt."""
@@ -48,8 +50,15 @@ def _utf_16_without_mark(content: bytes) -> Decoded | None:
     return Decoded(text=content.decode(encoding, errors="replace"), encoding=encoding.upper())
 
 
+def _guesses(head: bytes) -> list[DetectionDict]:
+    """chardet's, best first: of the encodings still in use, unless one of the old ones is far more likely."""
+    modern = chardet.detect_all(head, encoding_era=EncodingEra.MODERN_WEB)
+    every = chardet.detect_all(head)
+    return every if every[0]["confidence"] > FAR_MORE * modern[0]["confidence"] else modern
+
+
 def _guessed(content: bytes) -> Decoded:
-    guesses = chardet.detect_all(content[:_TRIED_BYTES])
+    guesses = _guesses(content[:_TRIED_BYTES])
     readings: list[tuple[str, float, str]] = []
     for guess in guesses:
         name = guess["encoding"]

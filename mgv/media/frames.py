@@ -29,6 +29,8 @@ from mgv.media.container import (
 logger = logging.getLogger(__name__)
 
 Reader = Literal["auto", "decord", "pyav"]
+MAX_PIXELS = 2**26
+"""Of one picture: 8192 x 8192, 200 MB as RGB."""
 MAX_HOLE_S = 1.0
 """Where decoding ends so long before a wanted frame, it is lost; nearer, the last picture stands for it."""
 
@@ -38,7 +40,7 @@ class FrameBatch:
     """Some frames of a video, T of them."""
 
     times_s: tuple[float, ...]
-    """When each frame begins, on the video's own clock: at or before the instant that was wanted."""
+    """When each frame begins, from the video's beginning: at or before the instant that was wanted."""
     frames: NDArray[np.uint8]
     """[T, H, W, 3] RGB as displayed: upright, with square pixels."""
 
@@ -139,7 +141,11 @@ class _DecordError(Exception):
 def _plan(path: Path, times_s: Sequence[float], size_px: int) -> _Plan:
     track = read_track(path)
     width, height = displayed_size(track.width, track.height, track.pixel_aspect, track.quarter_turns)
-    scale = size_px / min(width, height)
+    if width * height > MAX_PIXELS:
+        raise MediaError(
+            f"{shown(path)}: pictures of {width:.0f} x {height:.0f} pixels, expected at most {MAX_PIXELS:,} in all"
+        )
+    scale = min(size_px / min(width, height), 1.0)  # nothing is gained by enlarging, and memory is lost
     return _Plan(
         path=path,
         container_format=track.container_format,
@@ -289,13 +295,13 @@ def _decode(plan: _Plan, wanted: NDArray[np.int64]) -> Iterator[tuple[int, Video
                     decoder.flush_buffers()
                 if packet is not None and place <= last:
                     fed = place
-                    if index.has_own_times:
-                        decoder.skip_frame = "DEFAULT" if packet.pts in exact else "NONREF"
+                    if index.has_own_times and packet.pts is not None:
+                        decoder.skip_frame = "DEFAULT" if packet.pts - index.origin in exact else "NONREF"
                     found += packet.decode()
             except DECODE_ERRORS:
                 num_bad += 1
             for frame in found:
-                pts = frame.pts
+                pts = None if frame.pts is None else frame.pts - index.origin
                 if not index.has_own_times:
                     pts = int(index.pts[min(num_decoded, len(index.pts) - 1)])
                 num_decoded += 1

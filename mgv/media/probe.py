@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
-from mgv.media.container import check_file, read_track
+from mgv.media.container import check_file, read_track, shown
 from mgv.records import Video
+
+logger = logging.getLogger(__name__)
 
 VIDEO_SUFFIXES = frozenset(
     {".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"}
@@ -27,19 +30,25 @@ def probe(path: Path, video_id: str) -> Video:
     """
     size_bytes = check_file(path)
     track = read_track(path)
-    num_frames = max(int((track.index.times_s >= track.start_s - 1e-6).sum()), 1)
-    duration_s = track.index.end_s - track.start_s
+    num_frames = max(int((track.index.times_s >= track.first_s - 1e-6).sum()), 1)
+    shown_s = track.index.end_s - track.first_s
+    duration_s = track.end_s
+    for jump in track.clock.jumps:
+        logger.warning(
+            "%s: its clock jumps by %.1f s at %.1f s; what follows is taken to follow at once",
+            shown(path), jump.by_s, jump.at_s,
+        )  # fmt: skip
     if duration_s <= 0:  # one frame that does not say how long it lasts
-        duration_s = num_frames / 25
+        duration_s = shown_s = num_frames / 25
     is_turned = track.quarter_turns % 2 == 1
     return Video(
         video_id=video_id,
         name=path.name,
-        start_s=track.start_s,
+        start_s=track.clock.origin_s,
         duration_s=duration_s,
         width=track.height if is_turned else track.width,
         height=track.width if is_turned else track.height,
-        frame_rate=num_frames / duration_s,
+        frame_rate=num_frames / shown_s if shown_s > 0 else num_frames / duration_s,
         video_codec=track.codec,
         audio_codec=track.audio_codec,
         size_bytes=size_bytes,

@@ -127,6 +127,15 @@ def read_subtitle_file(path: Path, frame_rate: float | None = None) -> Subtitles
     return subtitles
 
 
+def from_timed_lines(lines: Iterable[tuple[float, float, str]], form: str) -> Subtitles:
+    """Subtitles from (start in seconds, end, text) as a track inside a video gives them."""
+    raw = [
+        _RawCue(max(round(start_s * 1000), 0), max(round(end_s * 1000), 0), _lines(re.split(r"\\N|\n", text)))
+        for start_s, end_s, text in lines
+    ]
+    return Subtitles(cues=tuple(_cues(raw)), format=form)
+
+
 def write_webvtt(cues: Iterable[Cue], path: Path) -> None:
     """Write cues as WebVTT, times to the millisecond; the file appears whole or not at all."""
     file = pysubs2.SSAFile()
@@ -199,15 +208,20 @@ def _parse(decoded: Decoded, frame_rate: float | None) -> Subtitles:
             UnusedCue(line=0, reason=f"more than {MAX_CUES} cues", text=f"{len(raw) - MAX_CUES} cues")
         )
         raw = raw[:MAX_CUES]
-    raw.sort(key=lambda cue: (cue.start_ms, cue.end_ms))
-    cues = [
-        Cue(start_s=cue.start_ms / 1000, end_s=cue.end_ms / 1000, text=" ".join(cue.words))
-        for cue in _unroll(_once(raw))
-        if cue.words
-    ]
+    cues = _cues(raw)
     return Subtitles(
         cues=tuple(cues), unused=tuple(unused), format=form, encoding=decoded.encoding, doubt=decoded.doubt
     )
+
+
+def _cues(raw: Iterable[_RawCue]) -> list[Cue]:
+    """In order of time, each said once."""
+    ordered = sorted(raw, key=lambda cue: (cue.start_ms, cue.end_ms))
+    return [
+        Cue(start_s=cue.start_ms / 1000, end_s=cue.end_ms / 1000, text=" ".join(cue.words))
+        for cue in _unroll(_once(ordered))
+        if cue.words
+    ]
 
 
 _SIGNS: tuple[tuple[str, re.Pattern[str]], ...] = (
@@ -320,14 +334,12 @@ def _map_shifts(lines: Sequence[str]) -> dict[int, int]:
 
 
 def _span_ms(line: str) -> tuple[int, int] | None:
-    """Start and end of a timing line in milliseconds, in order; None when they cannot be read."""
+    """Start and end of a timing line in milliseconds; None when they cannot be read or are reversed."""
     match = _TIMING.fullmatch(normalize("NFKC", line))
     if match is None:
         return None
     start, end = (_ms(*match.groups()[i : i + 5]) for i in (0, 5))
-    if start is None or end is None:
-        return None
-    return (start, end) if start <= end else (end, start)
+    return (start, end) if start is not None and end is not None and start <= end else None
 
 
 def _ms(sign: str | None, hours: str | None, minutes: str, seconds: str, fraction: str | None) -> int | None:

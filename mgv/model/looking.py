@@ -33,8 +33,8 @@ def read_sample(sample: Sample, processor: Processor, root: Path = Path()) -> Cl
         return Clip(question="", frames=image, frame_times_s=(0.0,), is_image=True)
     path = root / sample.media
     video = probe(path, sample.media_id)
-    start_s = max(sample.start_s, video.start_s)
-    end_s = min(sample.end_s, video.end_s) if sample.end_s is not None else video.end_s
+    start_s = max(sample.start_s, 0.0)
+    end_s = min(sample.end_s, video.duration_s) if sample.end_s is not None else video.duration_s
     return read_stretch(path, start_s, end_s, video.frame_rate, processor)
 
 
