@@ -3,7 +3,7 @@
 MgvError             1   anything else a person can mend
 ├── UsageError       2   the command's own words are wrong (as for every typer command)
 ├── ConfigError      3   params.yaml, or a part that does not exist
-├── MediaError       4   a video or subtitle file that cannot be read
+├── MediaError       4   a video or subtitle file that cannot be read; AccessError: at the moment
 ├── WorkspaceError   5   no workspace here, or nothing in it yet
 ├── WeightsError     6   weights that are not at hand, or not what they should be
 ├── BusyError        7   another process holds the workspace
@@ -35,6 +35,10 @@ class MediaError(MgvError):
     """A video or subtitle file cannot be read."""
 
     exit_code = 4
+
+
+class AccessError(MediaError):
+    """A file cannot be read at the moment (permission, a network disk); its content may be good: it is tried again."""
 
 
 class WorkspaceError(MgvError):

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-from mgv.errors import MgvError, WeightsError
+from mgv.errors import BusyError, MgvError, WeightsError, WorkspaceError
 
 
 @contextmanager
@@ -39,6 +39,27 @@ def write_json(path: Path, value: Any) -> None:
     with replacing(path) as out:
         json.dump(value, out, indent=1)  # escaped: a file name need not be valid UTF-8
         out.write("\n")
+
+
+@contextmanager
+def holding(lock: Path, busy: str, *, timeout_s: float = 0.0) -> Iterator[None]:
+    """Hold a lock file. Raises BusyError saying `busy` when another process holds it for timeout_s (negative: waits
+    for its end), WorkspaceError when the lock cannot be written."""
+    from filelock import FileLock, Timeout
+
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(lock, timeout=timeout_s)
+        held.acquire()
+    except Timeout as error:
+        raise BusyError(busy) from error
+    except (OSError, NotImplementedError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise WorkspaceError(f"{lock.parent}: cannot be written ({reason})") from error
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def file_digest(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import hashlib
 import json
 import logging
 import os
@@ -114,6 +115,7 @@ def track(root: Path, path: Path, *, relink: bool = True) -> None:
     from dvc.repo import Repo
 
     mend_lock(root)
+    logging.getLogger("dvc.progress").setLevel(logging.CRITICAL)  # its bars would cross ours
     try:
         with Repo(str(root), config={"core": {"autostage": False}}) as repo:
             repo.scm_context.quiet = True  # says how to stage, by print, to standard output
@@ -375,6 +377,16 @@ def listing(root: Path, md5: str) -> dict[str, str] | None:
         }
     except (OSError, ValueError, LookupError, TypeError):
         return None
+
+
+def holds(root: Path, pointer: str, path: Path) -> bool:
+    """Whether DVC keeps a file of a tracked folder as it is now: in the folder's listing, and in the cache."""
+    md5 = tracked_version(root, pointer)
+    held = (listing(root, md5) or {}).get(path.name) if md5 else None
+    if held is None or cached(root, held) is None:
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest() == held
 
 
 def locked_output(root: Path, path: Path) -> str | None:

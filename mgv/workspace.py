@@ -20,7 +20,13 @@ from pathlib import Path
 
 from mgv import versioning
 from mgv.config import Params, load_params
-from mgv.errors import BusyError, WorkspaceError
+from mgv.errors import WorkspaceError
+from mgv.files import holding
+
+VIDEOS_POINTER = "data/videos.dvc"
+"""The file by which DVC and git know data/videos."""
+LIBRARY_POINTER = "data/library.json"
+"""The manifest, as DVC and git know it."""
 
 _GITIGNORE = """\
 /data/?*
@@ -58,6 +64,11 @@ class Workspace:
         return self.root / "data" / "videos.json"
 
     @property
+    def ingest_memory(self) -> Path:
+        """What ingest remembers of files that are not in the library: rejected, or removed by a person."""
+        return self.root / "data" / "ingest.json"
+
+    @property
     def manifest(self) -> Path:
         """The finished library's table versions and keys."""
         return self.root / "data" / "library.json"
@@ -66,6 +77,51 @@ class Workspace:
     def manifests_dir(self) -> Path:
         """The manifest of every finished library, by tag."""
         return self.root / "data" / "manifests"
+
+    @property
+    def samples_dir(self) -> Path:
+        """Samples to train on, a folder a stage (mgv/data/prepare.py)."""
+        return self.root / "data" / "prepare"
+
+    @property
+    def scenes_dir(self) -> Path:
+        """Drawn videos to train on (mgv/data/scenes.py)."""
+        return self.root / "data" / "scenes"
+
+    @property
+    def features_dir(self) -> Path:
+        """Features of frames, kept between trainings."""
+        return self.root / "data" / "features"
+
+    @property
+    def receipts_dir(self) -> Path:
+        """A receipt of every answer."""
+        return self.root / "data" / "receipts"
+
+    @property
+    def trained_dir(self) -> Path:
+        """Trained models, a folder a stage."""
+        return self.root / "models" / "train"
+
+    @property
+    def states_dir(self) -> Path:
+        """States to resume a training from."""
+        return self.root / "models" / "resume"
+
+    @property
+    def results_dir(self) -> Path:
+        """The last evaluation, and the curves of training."""
+        return self.root / "results"
+
+    @property
+    def answers_dir(self) -> Path:
+        """Answers of evaluations that are kept, so that a run that was ended goes on."""
+        return self.results_dir / "answers"
+
+    @property
+    def dvc_cache_dir(self) -> Path:
+        """DVC's cache, where its settings do not place it elsewhere."""
+        return self.root / ".dvc" / "cache"
 
     @property
     def published_dir(self) -> Path:
@@ -86,19 +142,9 @@ class Workspace:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Hold the workspace for writing. Raises BusyError at once when another process holds it."""
-        from filelock import FileLock, Timeout
-
-        path = self.root / "data" / ".lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(path, timeout=0):
-                yield
-        except Timeout as error:
-            raise BusyError(
-                f"{self.root}: another mgv process is writing to this workspace; wait for it or stop it"
-            ) from error
-        except PermissionError as error:
-            raise WorkspaceError(f"{self.root}: no permission to write here") from error
+        busy = f"{self.root}: another mgv process is writing to this workspace; wait for it or stop it"
+        with holding(self.root / "data" / ".lock", busy):
+            yield
 
 
 def find_workspace(start: Path) -> Workspace:

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from mgv.errors import WorkspaceError
 from mgv.files import file_digest
+from mgv.library.folders import fitting, names_in
 from mgv.library.ingest import IngestResult, ingest
 from mgv.media.probe import is_video_name
-from mgv.media.sidecars import find_sidecar
 from mgv.workspace import Workspace
 
 LOOK_TWICE_S = 0.5
@@ -84,7 +84,7 @@ def _settled(videos: list[Path], settle_s: float) -> tuple[list[Path], list[Path
 def _facts(video: Path) -> list[tuple[int, float]]:
     """Size and time of a video and of its subtitles."""
     facts = []
-    for path in (video, find_sidecar(video)):
+    for path in (video, names_in(video.parent).sidecar(video)):
         if path is not None and os.path.lexists(path):
             found = path.lstat()
             facts.append((found.st_size, found.st_mtime))
@@ -94,16 +94,21 @@ def _facts(video: Path) -> list[tuple[int, float]]:
 def _clear_away(inbox: Path, video: Path, result: IngestResult) -> None:
     folder = inbox / ("rejected" if result.outcome == "rejected" else "done")
     folder.mkdir(exist_ok=True)
-    for path in (find_sidecar(video), video):
+    for path in (names_in(video.parent).sidecar(video), video):
         if path is not None:
-            os.replace(path, _free_name(folder, path))
+            os.replace(path, place := _free_name(folder, path))
     if result.outcome == "rejected":
-        (folder / f"{video.name}.reason.txt").write_text(f"{result.reason}\n", encoding="utf-8")
+        reason = folder / fitting(place.name, ".reason.txt")
+        reason.write_text(f"{result.reason}\n", encoding="utf-8", errors="backslashreplace")
 
 
 def _free_name(folder: Path, path: Path) -> Path:
-    """The file's own name, or one with part of its content's id where another has it."""
+    """The file's own name, or one with part of its content's id where another has it, or with a number after that."""
     place = folder / path.name
     if place.exists():
-        place = folder / f"{path.stem}-{file_digest(path)[:8]}{path.suffix}"
+        addition = f"-{file_digest(path)[:8]}"
+        place, number = folder / fitting(path.stem, path.suffix, addition), 1
+        while place.exists():
+            number += 1
+            place = folder / fitting(path.stem, path.suffix, f"{addition}-{number}")
     return place

@@ -23,8 +23,7 @@ from mgv.encoders.parts import part_revisions
 from mgv.errors import MgvError
 from mgv.library.manifest import Item, Manifest, forget_versions, write_version
 from mgv.library.plan import Work, up_to_date, want
-from mgv.library.raw import POINTER
-from mgv.workspace import Workspace
+from mgv.workspace import VIDEOS_POINTER, Workspace
 
 if TYPE_CHECKING:
     from mgv.encoders.loaded import Parts
@@ -160,7 +159,7 @@ class Materialization:
             items=tuple(_row_item(row) for row in videos),
             failed={row["name"]: row["reason"] for row in videos if row["state"] == "failed"},
             finished_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-            listing=versioning.tracked_version(self._workspace.root, POINTER),
+            listing=versioning.tracked_version(self._workspace.root, VIDEOS_POINTER),
         )
 
 

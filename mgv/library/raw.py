@@ -12,10 +12,7 @@ from mgv.files import file_digest
 from mgv.library.ingest import StoredFile, stored_files
 from mgv.library.manifest import versions
 from mgv.records import Moment
-from mgv.workspace import Workspace
-
-POINTER = "data/videos.dvc"
-"""The file by which DVC knows data/videos."""
+from mgv.workspace import VIDEOS_POINTER, Workspace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +57,8 @@ class RawVideos:
         """Where these videos, by (id, name), are kept. What has left data/videos is known where it was looked for."""
         if not videos:
             return ()
-        md5 = versioning.tracked_version(self._workspace.root, POINTER)
-        commit, is_committed = versioning.last_commit(self._workspace.root, POINTER)
+        md5 = versioning.tracked_version(self._workspace.root, VIDEOS_POINTER)
+        commit, is_committed = versioning.last_commit(self._workspace.root, VIDEOS_POINTER)
         return tuple(
             self._source(video_id, name, md5, commit if is_committed else None) for video_id, name in videos
         )
@@ -117,7 +114,7 @@ class RawVideos:
                 )
                 return path, source
         kept = (
-            f"and DVC's cache no longer holds what it was (md5 {lost}); try `dvc fetch --all-commits {POINTER}`"
+            f"and DVC's cache no longer holds what it was (md5 {lost}); try `dvc fetch --all-commits {VIDEOS_POINTER}`"
             if lost
             else "nor in any version of data/videos that DVC's cache and git's history still hold"
         )
@@ -125,7 +122,7 @@ class RawVideos:
 
     def _versions(self) -> Iterator[tuple[str | None, str]]:
         """(commit, hash) of every data/videos that is known of, the likeliest first."""
-        past = versioning.past_versions(self._workspace.root, POINTER)
+        past = versioning.past_versions(self._workspace.root, VIDEOS_POINTER)
         committed = {md5: commit for commit, md5 in reversed(past)}
         materialized = (manifest.listing for manifest in reversed(versions(self._workspace)))
         for md5 in dict.fromkeys([*self._hints, *materialized, *committed]):

@@ -79,8 +79,9 @@ class ClockReader:
         """What to add to the time stamps of a packet of pictures, in seconds. moment: its own, in ticks."""
         base_s = float(packet.time_base)
         stamp = packet.dts if packet.dts is not None else moment
-        self._picture.first_s = _least(self._picture.first_s, moment * base_s)
-        return self._step(self._picture, stamp * base_s, (packet.duration or 0) * base_s)
+        shift_s = self._step(self._picture, stamp * base_s, (packet.duration or 0) * base_s)
+        self._picture.first_s = _least(self._picture.first_s, moment * base_s + shift_s)
+        return shift_s
 
     def sound(self, packet: Packet[Any]) -> None:
         """The next packet of sound."""

@@ -22,7 +22,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from mgv.errors import MediaError
+from mgv.errors import AccessError, MediaError
 from mgv.media.clock import Clock, ClockReader
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def check_file(path: Path) -> int:
             ) from error
         raise MediaError(f"{shown(path)}: no such file; check the name") from error
     except (OSError, ValueError) as error:
-        raise MediaError(f"{shown(path)}: cannot be read: {one_line(error)}") from error
+        raise AccessError(f"{shown(path)}: cannot be read: {one_line(error)}") from error
     if stat.S_ISDIR(facts.st_mode):
         raise MediaError(f"{shown(path)}: a folder, expected a file; give the files in it")
     if not stat.S_ISREG(facts.st_mode):
@@ -73,9 +73,9 @@ def check_file(path: Path) -> int:
     try:
         path.open("rb").close()
     except PermissionError as error:
-        raise MediaError(f"{shown(path)}: no permission to read it; try chmod u+r") from error
+        raise AccessError(f"{shown(path)}: no permission to read it; try chmod u+r") from error
     except OSError as error:
-        raise MediaError(f"{shown(path)}: cannot be read: {one_line(error)}") from error
+        raise AccessError(f"{shown(path)}: cannot be read: {one_line(error)}") from error
     return facts.st_size
 
 

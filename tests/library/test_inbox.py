@@ -86,3 +86,15 @@ def test_while_another_process_writes_nothing_is_taken_and_nothing_is_lost(works
     with workspace.writing(), pytest.raises(BusyError):
         take_in(workspace, inbox, settle_s=0)
     assert (inbox / "cam.mp4").is_file()
+
+
+def test_names_of_any_length_leave_the_inbox_and_overwrite_nothing(workspace: Workspace, inbox: Path):
+    name = "n" * 251 + ".mp4"
+    (inbox / "rejected").mkdir()
+    (inbox / "rejected" / name).write_text("a stranger's")
+    for content in ("no video", "no video either"):
+        (inbox / name).write_text(content)
+        (result,) = take_in(workspace, inbox, 0.0).results
+        assert result.outcome == "rejected"
+    held = sorted(path.read_text() for path in (inbox / "rejected").glob("*.mp4"))
+    assert held == ["a stranger's", "no video", "no video either"]

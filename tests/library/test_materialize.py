@@ -190,7 +190,7 @@ def test_a_part_that_fails_on_one_video_is_tried_again_next_time(
         raise RuntimeError("out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr("mgv.library.compute.read_words", fail)
+        patch.setattr("mgv.media.words.read_subtitle_file", fail)
         assert materialize(library).manifest.failed == {"talk.mp4": "RuntimeError: out of memory"}
     report = materialize(library)
     assert (report.computed, report.manifest.failed) == (("talk.mp4",), {})
