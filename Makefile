@@ -23,7 +23,7 @@ install-dev: .venv/installed-dev
 
 .venv/installed: pyproject.toml constraints.txt mgv/starter/packages.txt
 	@test -x $(BIN)/python || $(STEP) "virtual environment in .venv" $(PYTHON) -m venv .venv
-	@$(STEP) "mgv and its packages (PyTorch, transformers, LanceDB, DVC, Prefect ...): 1 to 5 GB, 2 to 6 minutes" \
+	@$(STEP) "mgv and its packages (PyTorch, transformers, LanceDB, DVC, Prefect ...): 3 GB, 7 with CUDA, 2 to 6 minutes" \
 		$(PIP) --constraint constraints.txt --editable .
 	@$(STEP) "starter weights (vision, text, speech, language): 260 MB; then converted once, 1 minute" $(BIN)/mgv setup
 	@touch $@
