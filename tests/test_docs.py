@@ -84,7 +84,7 @@ def test_the_readmes_parts_are_those_of_params_and_mgv_parts():
     assert {key for key, _, _ in rows} >= {"materialize.frame_embedder", "ask.answerer"}
     for key, default, _ in rows:
         assert setting(defaults, f"{key}.name") == default
-        assert default in listed[key.split(".")[1]]
+        assert default in {*listed[key.split(".")[1]], "auto"}
 
 
 def test_the_readmes_layers_are_those_that_are_tested():

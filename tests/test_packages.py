@@ -44,7 +44,7 @@ def texts() -> dict[Path, str]:
 def installed_names(text: str) -> set[str]:
     """The packages named by every `pip install …` of a text: words that are neither options nor paths."""
     names = set()
-    for words in re.findall(r"\bpip3? install ((?:'[^'\n]*'|[^`\"\n;&|(])+)", text):
+    for words in re.findall(r"\b(?:pip3?|pipx|uv tool) install ((?:'[^'\n]*'|[^`\"\n;&|(])+)", text):
         words = re.sub(r"(?<!\S)(-c|-r|-d|--constraint|--requirement|--find-links) \S+", "", words)
         for word in re.findall(r"'[^']*'|\S+", words):
             if not re.fullmatch(r"'?[A-Za-z0-9][\w.-]*(\[[\w,]+\])?([<>=!~][^']*)?'?[.,):]*", word):
@@ -59,6 +59,7 @@ def installed_names(text: str) -> set[str]:
     ("text", "names"),
     [
         ("run `pip install 'mgv[ocr]'`, then", {"mgv"}),
+        ("pipx install mgv", {"mgv"}),
         ("pip install --no-deps -e .", set()),
         ("pip install 'ray>=2.50,<3' boto3", {"ray", "boto3"}),
         ("`pip install -e '.[s3]'` in the clone", set()),
