@@ -59,7 +59,7 @@ def ingest(
     library: LibraryDir = HERE,
     as_json: Json = False,
 ) -> None:
-    """Take videos in, each once by content, and version them with DVC."""
+    """Take in videos, each content once, and version them with DVC."""
     from mgv.library import ingest as library_ingest
 
     if not all(paths):
@@ -103,7 +103,7 @@ def remove(
 @app.command()
 def materialize(
     library: LibraryDir = HERE,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Compute everything anew.")] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Recompute everything.")] = False,
     as_json: Json = False,
 ) -> None:
     """Bring frame embeddings and subtitle segments up to date: only what changed is computed."""

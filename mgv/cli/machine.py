@@ -26,7 +26,7 @@ def parts(as_json: Json = False) -> None:
 
 @app.command()
 def doctor(library: LibraryDir = HERE, as_json: Json = False) -> None:
-    """Say what is installed, which weights are at hand, which device, and what to do about what is missing."""
+    """Check packages, weights, device and workspace, and show how to fix what is missing."""
     from mgv.operations.doctor import examine
 
     checks = examine(library)
