@@ -60,4 +60,4 @@ bench: install-dev
 	$(BIN)/python -m tests.bench
 
 clean:
-	rm -rf demo .venv build
+	rm -rf demo .venv build .cache
