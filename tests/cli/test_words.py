@@ -95,8 +95,10 @@ def test_help_shows_every_command_in_a_group_with_its_whole_description():
     assert done.exit_code == 0
 
 
-def test_completion_can_be_shown():
-    assert RUN.invoke(app, ["--show-completion", "bash"], prog_name="mgv").exit_code == 0
+def test_completion_offers_the_commands_that_begin_so():
+    typed = {"_MGV_COMPLETE": "complete_bash", "COMP_WORDS": "mgv sear", "COMP_CWORD": "1"}
+    done = RUN.invoke(app, [], prog_name="mgv", env=typed)
+    assert done.stdout.split() == ["search", "search-and-ask"]
 
 
 def test_a_setting_is_changed_and_every_other_line_stays(workspace: Workspace, tmp_path: Path):
