@@ -6,9 +6,12 @@ A stage's word names its section. A part is chosen by `name` (which code) and `p
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Collection
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from zoneinfo import ZoneInfo
 
 import yaml
@@ -16,6 +19,10 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_vali
 from pydantic.dataclasses import dataclass
 
 from mgv.errors import ConfigError
+from mgv.files import replacing
+
+if TYPE_CHECKING:
+    from ruamel.yaml import YAML
 
 _STRICT = ConfigDict(extra="forbid")
 Quantization = Literal["none", "8bit", "4bit"]
@@ -470,3 +477,73 @@ def parse_params(text: str, name: str, sections: Collection[str] | None = None) 
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, e['loc'])) or 'top level'}: {e['msg']}" for e in error.errors()]
         raise ConfigError(f"{name}: " + "; ".join(faults)) from error
+
+
+def setting(params: Params, key: str) -> Any:
+    """What a dotted key such as `search.limit` is set to, plain data; the empty key is everything.
+
+    Raises ConfigError naming the keys there are, when there is none of that name.
+    """
+    value: Any = asdict(params)
+    path = key.split(".") if key else []
+    for depth, word in enumerate(path):
+        pairs = (
+            value.items()
+            if isinstance(value, dict)
+            else enumerate(value if isinstance(value, list | tuple) else ())
+        )
+        entries = {str(name): entry for name, entry in pairs}
+        if word not in entries:
+            section = ".".join(path[:depth]) or "params.yaml"
+            known = f"it has {', '.join(entries)}" if entries else "it is a single value"
+            raise ConfigError(f"{key}: {section} has no key {word!r}; {known}")
+        value = entries[word]
+    return value
+
+
+def write_setting(path: Path, key: str, text: str) -> None:
+    """Set a dotted key of params.yaml to a YAML value; comments, order and all other lines stay.
+
+    Raises ConfigError naming the fault, before anything is written, when the key or value is not allowed.
+    """
+    from ruamel.yaml.comments import CommentedMap
+    from ruamel.yaml.error import YAMLError
+
+    editor = _editor()
+    try:
+        document = editor.load(path.read_text(encoding="utf-8")) or CommentedMap()
+        value = editor.load(
+            re.sub(r"^([+-]?\d+)(e[+-]?\d+)$", r"\1.0\2", text.strip())
+        )  # YAML 1.1 wants the dot
+    except YAMLError as error:
+        raise ConfigError(f"{key}: {text!r} is not a YAML value: {' '.join(str(error).split())}") from error
+    try:
+        *sections, name = (int(word) if word.isdecimal() else word for word in key.split("."))
+        section: Any = document
+        for word in sections:
+            section = section.setdefault(word, CommentedMap()) if isinstance(section, dict) else section[word]
+        section[name] = value
+    except (TypeError, IndexError) as error:
+        raise ConfigError(
+            f"{key}: params.yaml has no such place; `mgv config get` shows what there is"
+        ) from error
+    out = io.StringIO()
+    editor.dump(document, out)
+    parse_params(out.getvalue(), str(path))
+    with replacing(path, ConfigError) as file:
+        file.write(out.getvalue())
+
+
+def _editor() -> YAML:
+    """YAML with its comments, written in the style of the params.yaml that mgv makes."""
+    from ruamel.yaml import YAML
+
+    editor = YAML()
+    representer = editor.representer
+    representer.yaml_representers = representer.yaml_representers | {
+        type(None): lambda self, _: self.represent_scalar("tag:yaml.org,2002:null", "null")
+    }
+    editor.preserve_quotes = True
+    editor.width = 4096
+    editor.indent(mapping=2, sequence=4, offset=2)
+    return editor

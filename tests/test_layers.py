@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    "__version__ errors records config files",
+    "__version__ errors records config files packages",
     "versioning workspace",
     "media",
     "starter",
@@ -34,7 +34,8 @@ def imported(path: Path) -> set[str]:
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
     parts = [name.split(".") for name in names]
-    return {p[1] for p in parts if p[0] == "mgv" and len(p) > 1} | {"flows" for p in parts if p[0] == "flows"}
+    named = {p[1] for p in parts if p[0] == "mgv" and len(p) > 1}
+    return named | {"flows" for p in parts if p[0] == "flows"}
 
 
 def test_each_module_imports_only_its_own_layer_or_earlier_ones():

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -190,13 +190,7 @@ def flow_run() -> str | None:
 @cache
 def software() -> Mapping[str, str]:
     """Versions of mgv and of what computes an answer."""
-    found = {"mgv": __version__}
-    for name in ("torch", "transformers", "lancedb"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # run from its source, not installed
-            found[name] = "unknown"
-    return found
+    return {"mgv": __version__} | {name: version(name) for name in ("torch", "transformers", "lancedb")}
 
 
 def _new_id(asked_at: str) -> str:

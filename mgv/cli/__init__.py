@@ -17,8 +17,9 @@ from mgv.cli import (  # noqa: F401  the commands join the app
     models,
     operations,
     publishing,
+    settings,
 )
-from mgv.cli.app import app
+from mgv.cli.app import app, group_commands
 from mgv.cli.console import printable
 from mgv.errors import MgvError
 
@@ -45,6 +46,8 @@ class _Stopped(MgvError):
 def _stop(*_: object) -> None:
     raise _Stopped("stopped; what was finished is kept")
 
+
+group_commands()
 
 _QUIET = {
     "TOKENIZERS_PARALLELISM": "false",

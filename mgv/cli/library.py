@@ -31,6 +31,7 @@ from mgv.cli.console import (
 from mgv.errors import UsageError
 
 if TYPE_CHECKING:
+    from mgv.ask.library import Library
     from mgv.library.ingest import IngestResult
     from mgv.library.materialize import Report
     from mgv.records import Answer, Moment
@@ -58,7 +59,7 @@ def ingest(
     library: LibraryDir = HERE,
     as_json: Json = False,
 ) -> None:
-    """Take videos in, each once by content, and version them with DVC."""
+    """Take in videos, each content once, and version them with DVC."""
     from mgv.library import ingest as library_ingest
 
     if not all(paths):
@@ -102,7 +103,7 @@ def remove(
 @app.command()
 def materialize(
     library: LibraryDir = HERE,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Compute everything anew.")] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Recompute everything.")] = False,
     as_json: Json = False,
 ) -> None:
     """Bring frame embeddings and subtitle segments up to date: only what changed is computed."""
@@ -181,7 +182,9 @@ def videos(library: LibraryDir = HERE, as_of: AsOf = None, as_json: Json = False
     show(as_json, {"videos": rows, "failed": opened.manifest.failed}, "\n".join(lines) or "no videos yet")
 
 
-Limit = Annotated[int | None, typer.Option("--limit", "-n", metavar="N", help="How many moments at most.")]
+Limit = Annotated[
+    int | None, typer.Option("--top", "-k", "--limit", "-n", metavar="N", help="How many moments at most.")
+]
 
 
 In = Annotated[
@@ -202,7 +205,9 @@ Pretrained = Annotated[
 
 @app.command()
 def search(
-    query: Annotated[str, typer.Argument(help='What to look for, for example "a white parrot".')],
+    words: Annotated[
+        list[str], typer.Argument(metavar="QUERY...", help="What to look for, for example: a white parrot.")
+    ],
     library: LibraryDir = HERE,
     limit: Limit = None,
     videos: In = None,
@@ -210,6 +215,7 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Find moments: by what is seen, what is meant and the words said."""
+    query = " ".join(words)
     with spinner("searching"):
         moments = open_library(library, as_of).search(query, limit=limit, videos=videos)
     show(as_json, {"query": query, "moments": _moments_json(moments)}, _moments_text(moments))
@@ -217,22 +223,31 @@ def search(
 
 @app.command()
 def ask(
-    video: Annotated[str, typer.Argument(help="A video of the library, by file name.")],
-    question: Annotated[str, typer.Argument(help="The question.")],
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[VIDEO] QUESTION...",
+            help="A question; before it the video's file name, to ask that one.",
+        ),
+    ],
     library: LibraryDir = HERE,
+    videos: In = None,
     answerer: AnswererName = None,
     pretrained: Pretrained = None,
     as_of: AsOf = None,
     as_json: Json = False,
 ) -> None:
-    """Ask one video."""
-    _answer(library, question, [video], answerer, pretrained, as_of, as_json)
+    """Ask the library, or one of its videos: an answer with the moments it rests on."""
+    _answer(library, words, videos, answerer, pretrained, as_of, as_json)
 
 
 @app.command("search-and-ask")
 def search_and_ask(
-    question: Annotated[
-        str, typer.Argument(help='A question, or a scene: "scene where the rocket lifts off".')
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="QUESTION...", help="A question, or a scene: scene where the rocket lifts off."
+        ),
     ],
     library: LibraryDir = HERE,
     videos: In = None,
@@ -242,12 +257,12 @@ def search_and_ask(
     as_json: Json = False,
 ) -> None:
     """Ask the whole library: an answer with the moments it rests on."""
-    _answer(library, question, videos, answerer, pretrained, as_of, as_json)
+    _answer(library, words, videos, answerer, pretrained, as_of, as_json)
 
 
 def _answer(
     library: Path,
-    question: str,
+    words: list[str],
     videos: list[str] | None,
     answerer: str | None,
     pretrained: str | None,
@@ -258,8 +273,22 @@ def _answer(
         opened = open_library(library, as_of)
         if answerer or pretrained:
             opened = opened.with_answerer(answerer, pretrained)
-        answer = opened.ask(question, videos=videos)
+        named, question = _split_video(words, opened)
+        answer = opened.ask(question, videos=[*named, *(videos or [])] or None)
     show(as_json, _answer_json(answer), _answer_text(answer))
+
+
+def _split_video(words: list[str], library: Library) -> tuple[list[str], str]:
+    """The video that the words begin with, if any, and the question."""
+    from mgv.media.probe import is_video_name
+
+    first, *rest = words
+    known = any(first in (video.name, video.video_id) for video in library.videos())
+    if rest and (known or is_video_name(Path(first))):
+        return [first], " ".join(rest)
+    if known:
+        raise UsageError(f"{first} is a video; add a question: mgv ask {first} QUESTION")
+    return [], " ".join(words)
 
 
 def _moments_json(moments: Sequence[Moment]) -> list[dict[str, Any]]:

