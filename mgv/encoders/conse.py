@@ -42,6 +42,9 @@ NUM_NEAREST = 20
 MIN_REACH = 0.25
 NUM_LABELS = 5
 PROMPT = "a photo of a {}"
+BLANK_STD = 3.0
+"""Of a frame's values, 0 to 255: less is one colour, with the noise of compression."""
+DARK = 48.0
 RELEVANCE = Relevance(floor=0.15, ceiling=0.3)
 """Best frame of the right video: median 0.24, a tenth below 0.17. Best frame of all for what no video shows: median
 0.21, a tenth above 0.24; for what was only said: median 0.12, a tenth above 0.2."""
@@ -97,6 +100,20 @@ def likeliest_labels(logits: Float32, names: Sequence[str], num_labels: int) -> 
     )
 
 
+def blank_frames(frames: Uint8) -> dict[int, str]:
+    """The places of frames [T, H, W, 3] that are of one colour, and what a person calls it.
+
+    A classifier of things names some thing in every frame; in an empty one there is none to be found.
+    """
+    places = {}
+    for index, frame in enumerate(frames):
+        small = frame[::4, ::4].reshape(-1, 3).astype(np.float32)
+        if small.std(axis=0).max() < BLANK_STD:
+            light = float(small.mean())
+            places[index] = "black" if light < DARK else "white" if light > 255 - DARK else "blank"
+    return places
+
+
 def what_is_seen(query: str) -> str:
     """A query without the words of asking: "show me the scene where a dog runs" -> "a dog runs"."""
     rest = _ASKING.sub("", query.strip(), count=1).strip()
@@ -135,9 +152,12 @@ class Conse:
             [self._logits(frames[begin : begin + BATCH_SIZE]) for begin in range(0, len(frames), BATCH_SIZE)]
         )
         vectors = conse_vectors(logits, self._class_vectors)
+        labels = list(likeliest_labels(logits, self._names, NUM_LABELS))
+        for index, name in blank_frames(frames).items():
+            vectors[index], labels[index] = self._text_embedder().embed([f"a {name} screen"])[0], ()
         return FrameEmbeddings(
             vectors=np.concatenate([vectors, np.zeros((len(frames), 1), dtype=np.float32)], axis=1),
-            labels=likeliest_labels(logits, self._names, NUM_LABELS),
+            labels=tuple(labels),
         )
 
     def embed_queries(self, queries: Sequence[str]) -> Float32:

@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 from mgv.config import TranscriberParams
 from mgv.encoders.base import Float32, Transcriber
-from mgv.encoders.speech import SAMPLE_RATE_HZ, EnergyTranscriber, Heard, sounding_spans, to_cues
+from mgv.encoders.speech import NOT_ENGLISH, EnergyTranscriber, Heard, recognise
 from mgv.errors import ConfigError, WeightsError
 from mgv.records import Cue
 from mgv.starter.weights import faster_whisper_dir
+
+logger = logging.getLogger(__name__)
 
 
 class FasterWhisperTranscriber:
     """A transcriber around a faster-whisper model."""
 
-    def __init__(self, model: Any, language: str | None) -> None:
-        self._model, self._language = model, language
+    def __init__(self, model: Any, language: str | None, *, checks_language: bool = False) -> None:
+        """checks_language: the model knows English only, and nobody has said that it is spoken."""
+        self._model, self._language, self._checks_language = model, language, checks_language
 
     def transcribe(self, audio: Float32) -> list[Cue]:
         """16 kHz mono samples [S] -> cues. Greedy, so the same each time."""
-        heard: list[Heard] = []
-        for begin, end in sounding_spans(audio):
-            heard += self._hear(audio[begin:end], begin / SAMPLE_RATE_HZ)
-        return to_cues(heard, audio)
+        cues, is_foreign = recognise(audio, self._hear)
+        if is_foreign and self._checks_language:
+            logger.warning("%s", NOT_ENGLISH)
+            return []
+        return cues
 
-    def _hear(self, audio: Float32, start_s: float) -> list[Heard]:
+    def _hear(self, audio: Float32) -> list[Heard]:
         segments, _info = self._model.transcribe(
             audio, language=self._language, temperature=0.0, beam_size=1, condition_on_previous_text=False
         )
         return [
             Heard(
-                start_s=start_s + segment.start,
-                end_s=start_s + segment.end,
+                start_s=segment.start,
+                end_s=segment.end,
                 text=segment.text,
                 no_speech=segment.no_speech_prob,
                 mean_log_prob=segment.avg_logprob,
@@ -68,4 +73,7 @@ def load(params: TranscriberParams) -> Transcriber:
     except (OSError, RuntimeError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise WeightsError(f"faster_whisper {params.pretrained!r} cannot be loaded: {reason}") from error
-    return FasterWhisperTranscriber(model, params.language or (None if model.model.is_multilingual else "en"))
+    is_multilingual = model.model.is_multilingual
+    language = params.language or (None if is_multilingual else "en")
+    checks = params.language is None and not is_multilingual
+    return FasterWhisperTranscriber(model, language, checks_language=checks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -9,26 +10,30 @@ from typing import Any
 from mgv.config import TranscriberParams
 from mgv.encoders.base import Float32, Transcriber
 from mgv.encoders.devices import one_thread
-from mgv.encoders.speech import SAMPLE_RATE_HZ, EnergyTranscriber, Heard, sounding_spans, to_cues
+from mgv.encoders.speech import NOT_ENGLISH, EnergyTranscriber, Heard, recognise
 from mgv.errors import WeightsError
 from mgv.records import Cue
 from mgv.starter.weights import whisper_checkpoint
+
+logger = logging.getLogger(__name__)
 
 
 class WhisperTranscriber:
     """A transcriber around an openai-whisper model."""
 
-    def __init__(self, model: Any, language: str | None) -> None:
-        self._model, self._language = model, language
+    def __init__(self, model: Any, language: str | None, *, checks_language: bool = False) -> None:
+        """checks_language: the model knows English only, and nobody has said that it is spoken."""
+        self._model, self._language, self._checks_language = model, language, checks_language
 
     def transcribe(self, audio: Float32) -> list[Cue]:
         """16 kHz mono samples [S] -> cues. Greedy, so the same each time."""
-        heard: list[Heard] = []
-        for begin, end in sounding_spans(audio):
-            heard += self._hear(audio[begin:end], begin / SAMPLE_RATE_HZ)
-        return to_cues(heard, audio)
+        cues, is_foreign = recognise(audio, self._hear)
+        if is_foreign and self._checks_language:
+            logger.warning("%s", NOT_ENGLISH)
+            return []
+        return cues
 
-    def _hear(self, audio: Float32, start_s: float) -> list[Heard]:
+    def _hear(self, audio: Float32) -> list[Heard]:
         import whisper
 
         with one_thread():
@@ -42,8 +47,8 @@ class WhisperTranscriber:
             )
         return [
             Heard(
-                start_s=start_s + segment["start"],
-                end_s=start_s + segment["end"],
+                start_s=segment["start"],
+                end_s=segment["end"],
                 text=segment["text"],
                 no_speech=segment["no_speech_prob"],
                 mean_log_prob=segment["avg_logprob"],
@@ -65,7 +70,9 @@ def load(params: TranscriberParams) -> Transcriber:
         )
     model = load_checkpoint(path, params.device)
     _warm_tokenizer(model)
-    return WhisperTranscriber(model, params.language or (None if model.is_multilingual else "en"))
+    language = params.language or (None if model.is_multilingual else "en")
+    checks = params.language is None and not model.is_multilingual
+    return WhisperTranscriber(model, language, checks_language=checks)
 
 
 def load_checkpoint(path: Path, device: str) -> Any:

@@ -25,6 +25,8 @@ QUIET_S = 0.2
 """How long a spot is."""
 JITTER_S = 0.1
 """Time stamps may stray this far before a gap counts as one."""
+CANCELLED = 0.05
+"""A mean of two channels with less than this share of the louder one's energy: one is the other upside down."""
 MAX_GAP_S = 3600.0
 """A longer gap is a broken time stamp: it is not filled."""
 
@@ -61,16 +63,16 @@ def read_audio(path: Path, *, chunk_s: float = 300.0) -> Iterator[AudioChunk]:
         for time_s, samples in _continuous(container, path, clock):
             start_s = time_s if start_s is None else start_s
             held.append(samples)
-            num_held += len(samples)
+            num_held += samples.shape[1]
             while num_held >= size:
-                joined = np.concatenate(held)
-                cut = quiet_cut(joined[:size])
-                yield AudioChunk(start_s=start_s, samples=joined[:cut].copy())
+                joined = np.concatenate(held, axis=1)
+                cut = quiet_cut(mixed(joined[:, :size]))
+                yield AudioChunk(start_s=start_s, samples=mixed(joined[:, :cut]))
                 start_s += cut / SAMPLE_RATE_HZ
-                held, num_held = [joined[cut:].copy()], num_held - cut
+                held, num_held = [joined[:, cut:].copy()], num_held - cut
                 del joined
         if start_s is not None and num_held:
-            yield AudioChunk(start_s=start_s, samples=np.concatenate(held))
+            yield AudioChunk(start_s=start_s, samples=mixed(np.concatenate(held, axis=1)))
 
 
 def quiet_cut(samples: NDArray[np.float32]) -> int:
@@ -89,7 +91,7 @@ def quiet_cut(samples: NDArray[np.float32]) -> int:
 def _continuous(
     container: InputContainer, path: Path, clock: Clock
 ) -> Iterator[tuple[float, NDArray[np.float32]]]:
-    """(time of the first sample in seconds, [S] samples), with gaps filled and overlaps dropped."""
+    """(time of the first sample in seconds, [2, S] samples), with gaps filled and overlaps dropped."""
     start_s: float | None = None
     num_given = 0  # samples at 16 kHz since start_s
     for time_s, samples in _decoded(container, path, clock):
@@ -103,21 +105,21 @@ def _continuous(
             logger.info("%s: %.2f s without sound at %.2f s", shown(path), ahead_s, time_s - ahead_s)
             missing = round(ahead_s * SAMPLE_RATE_HZ)
             while missing > 0:
-                silence = np.zeros(min(missing, 60 * SAMPLE_RATE_HZ), np.float32)
+                silence = np.zeros((2, min(missing, 60 * SAMPLE_RATE_HZ)), np.float32)
                 yield start_s + num_given / SAMPLE_RATE_HZ, silence
-                num_given += len(silence)
-                missing -= len(silence)
+                num_given += silence.shape[1]
+                missing -= silence.shape[1]
         elif ahead_s < -JITTER_S:
-            samples = samples[round(-ahead_s * SAMPLE_RATE_HZ) :]
-        if len(samples):
+            samples = samples[:, round(-ahead_s * SAMPLE_RATE_HZ) :]
+        if samples.shape[1]:
             yield start_s + num_given / SAMPLE_RATE_HZ, samples
-            num_given += len(samples)
+            num_given += samples.shape[1]
 
 
 def _decoded(
     container: InputContainer, path: Path, clock: Clock
 ) -> Iterator[tuple[float, NDArray[np.float32]]]:
-    """(time in seconds, [S] samples at 16 kHz) of each stretch as it is decoded."""
+    """(time in seconds, [2, S] samples at 16 kHz) of each stretch as it is decoded."""
     stream = container.streams.best("audio")
     if stream is None or stream.codec_context is None:
         return
@@ -133,7 +135,8 @@ def _decoded(
         for frame in frames:
             now = (frame.format.name, frame.layout.name, frame.sample_rate)
             if resampler is None or now != kind:
-                resampler, kind = AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ), now
+                layout = "mono" if frame.layout.nb_channels == 1 else "stereo"
+                resampler, kind = AudioResampler(format="fltp", layout=layout, rate=SAMPLE_RATE_HZ), now
             time_s = next_s if frame.pts is None else ticks_s(frame.pts, frame.time_base) + shift_s
             next_s = time_s + frame.samples / frame.sample_rate
             frame.pts = None
@@ -157,8 +160,6 @@ def _packets(container: InputContainer, path: Path) -> Iterator[list[AudioFrame]
         except DECODE_ERRORS as error:
             logger.warning("%s: sound ends early: %s", shown(path), one_line(error))
             return
-        if not packet.size:  # the end; the index counts only packets that hold something
-            continue
         try:
             yield [frame for frame in packet.decode() if isinstance(frame, AudioFrame)]
         except DECODE_ERRORS:
@@ -166,4 +167,14 @@ def _packets(container: InputContainer, path: Path) -> Iterator[list[AudioFrame]
 
 
 def _samples(frame: AudioFrame) -> NDArray[np.float32]:
-    return np.ascontiguousarray(frame.to_ndarray().reshape(-1), dtype=np.float32)
+    """[2, S] of a planar frame; of a mono one both are the same."""
+    return np.broadcast_to(frame.to_ndarray(), (2, frame.samples)).astype(np.float32)
+
+
+def mixed(channels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[2, S] -> [S]: the mean of the channels; where they cancel each other, the louder one alone."""
+    mean = np.asarray(channels.mean(axis=0), dtype=np.float32)
+    energies = np.square(channels, dtype=np.float32).mean(axis=1)
+    loudest = int(np.argmax(energies))
+    cancels = float(np.square(mean).mean()) < CANCELLED * float(energies[loudest])
+    return channels[loudest].copy() if cancels else mean

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice, pairwise
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from mgv.errors import AccessError, MediaError
 from mgv.media.clock import Clock, ClockReader
+from mgv.media.hdr import is_hdr
 
 logger = logging.getLogger(__name__)
 
@@ -204,6 +205,39 @@ _SHORT_GAP = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Orientation:
+    """How a picture is turned and mirrored from coded to displayed: exchange of rows and columns, then flips."""
+
+    is_turned: bool = False
+    """Rows become columns."""
+    flips_rows: bool = False
+    flips_columns: bool = False
+
+    @property
+    def is_mirrored(self) -> bool:
+        """Whether no rotation alone does the same."""
+        return self.is_turned ^ self.flips_rows ^ self.flips_columns
+
+    def upright(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """[H, W, 3] as displayed."""
+        shown = pixels.swapaxes(0, 1) if self.is_turned else pixels
+        shown = shown[::-1] if self.flips_rows else shown
+        return np.ascontiguousarray(shown[:, ::-1] if self.flips_columns else shown)
+
+
+def _orientation(frame: VideoFrame) -> Orientation:
+    """From the frame's display matrix: where its axes x (right) and y (down) point on the screen."""
+    sides: Iterable[Any] = frame.side_data
+    data = next((side for side in sides if side.type.name == "DISPLAYMATRIX"), None)
+    if data is None:
+        return Orientation()
+    a, b, _, c, d, *_ = np.frombuffer(memoryview(data), dtype=np.int32).tolist()
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return Orientation(flips_rows=d < 0, flips_columns=a < 0)
+    return Orientation(is_turned=True, flips_rows=b < 0, flips_columns=c < 0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Track:
     """What a video track holds, as its first frame and its packets say."""
 
@@ -217,8 +251,8 @@ class Track:
     height: int
     pixel_aspect: float
     """Width of a pixel over its height."""
-    quarter_turns: int
-    """Counter-clockwise, from coded to displayed."""
+    orientation: Orientation
+    is_hdr: bool
     codec: str
     audio_codec: str | None
     container_format: str
@@ -251,7 +285,8 @@ def read_track(path: Path) -> Track:
         width=frame.width,
         height=frame.height,
         pixel_aspect=float(ratio) if ratio else 1.0,
-        quarter_turns=frame.rotation // 90 % 4,
+        orientation=_orientation(frame),
+        is_hdr=is_hdr(frame),
         codec=codec,
         audio_codec=audio_codec,
         container_format=container_format,

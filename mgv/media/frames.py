@@ -18,6 +18,7 @@ from mgv.errors import MediaError
 from mgv.media.container import (
     DECODE_ERRORS,
     FrameIndex,
+    Orientation,
     one_line,
     open_container,
     packets,
@@ -25,6 +26,7 @@ from mgv.media.container import (
     shown,
     video_stream,
 )
+from mgv.media.hdr import is_hdr, tone_mapped
 
 logger = logging.getLogger(__name__)
 
@@ -123,8 +125,8 @@ class _Plan:
     index: FrameIndex
     wanted: NDArray[np.int64]
     """[T] the frame of each wanted time, as its place in the index."""
-    quarter_turns: int
-    """Counter-clockwise, from coded to displayed."""
+    orientation: Orientation
+    is_hdr: bool
     width: int
     """Of the frames given: as displayed."""
     height: int
@@ -140,7 +142,7 @@ class _DecordError(Exception):
 
 def _plan(path: Path, times_s: Sequence[float], size_px: int) -> _Plan:
     track = read_track(path)
-    width, height = displayed_size(track.width, track.height, track.pixel_aspect, track.quarter_turns)
+    width, height = displayed_size(track.width, track.height, track.pixel_aspect, track.orientation.is_turned)
     if width * height > MAX_PIXELS:
         raise MediaError(
             f"{shown(path)}: pictures of {width:.0f} x {height:.0f} pixels, expected at most {MAX_PIXELS:,} in all"
@@ -151,16 +153,17 @@ def _plan(path: Path, times_s: Sequence[float], size_px: int) -> _Plan:
         container_format=track.container_format,
         index=track.index,
         wanted=np.asarray([track.index.frame_at(time_s) for time_s in times_s], dtype=np.int64),
-        quarter_turns=track.quarter_turns,
+        orientation=track.orientation,
+        is_hdr=track.is_hdr,
         width=max(round(width * scale), 1),
         height=max(round(height * scale), 1),
     )
 
 
-def displayed_size(width: int, height: int, pixel_aspect: float, quarter_turns: int) -> tuple[float, float]:
+def displayed_size(width: int, height: int, pixel_aspect: float, is_turned: bool) -> tuple[float, float]:
     """Width and height as displayed, in square pixels."""
     square = (width * pixel_aspect, float(height))
-    return (square[1], square[0]) if quarter_turns % 2 == 1 else square
+    return (square[1], square[0]) if is_turned else square
 
 
 def _read_decord(plan: _Plan, batch_size: int) -> Iterator[FrameBatch]:
@@ -181,6 +184,8 @@ def _read_decord(plan: _Plan, batch_size: int) -> Iterator[FrameBatch]:
         raise _DecordError(f"it seeks wrongly in {plan.container_format}")
     if len(index.is_key) != len(index.pts):
         raise _DecordError("frames hidden by an edit list")
+    if plan.is_hdr or plan.orientation.is_mirrored:
+        raise _DecordError("colours of high dynamic range, or mirrored pictures")
     if not index.has_closed_gops:
         raise _DecordError("open groups of pictures, after which it gives wrong frames")
     decord.logging.set_level(decord.logging.QUIET)
@@ -315,7 +320,9 @@ def _decode(plan: _Plan, wanted: NDArray[np.int64]) -> Iterator[tuple[int, Video
 
 def _pixels(plan: _Plan, frame: VideoFrame) -> NDArray[np.uint8]:
     """A decoded frame as [H, W, 3]: scaled, then turned upright."""
-    turned = plan.quarter_turns % 2 == 1
-    width, height = (plan.height, plan.width) if turned else (plan.width, plan.height)
+    is_turned = plan.orientation.is_turned
+    width, height = (plan.height, plan.width) if is_turned else (plan.width, plan.height)
+    if is_hdr(frame):
+        return plan.orientation.upright(tone_mapped(frame, width, height))
     pixels = frame.reformat(width=width, height=height, format="rgb24").to_ndarray()
-    return np.ascontiguousarray(np.rot90(pixels, plan.quarter_turns), dtype=np.uint8)
+    return plan.orientation.upright(np.asarray(pixels, dtype=np.uint8))

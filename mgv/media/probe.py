@@ -11,7 +11,7 @@ from mgv.records import Video
 logger = logging.getLogger(__name__)
 
 VIDEO_SUFFIXES = frozenset(
-    {".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"}
+    {".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"}
     | {".mts", ".mxf", ".ogg", ".ogm", ".ogv", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv"}
 )
 """What a folder is searched for. A file named outright may have any suffix."""
@@ -40,7 +40,7 @@ def probe(path: Path, video_id: str) -> Video:
         )  # fmt: skip
     if duration_s <= 0:  # one frame that does not say how long it lasts
         duration_s = shown_s = num_frames / 25
-    is_turned = track.quarter_turns % 2 == 1
+    is_turned = track.orientation.is_turned
     return Video(
         video_id=video_id,
         name=path.name,

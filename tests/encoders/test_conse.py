@@ -126,3 +126,17 @@ def test_the_starter_finds_a_teapot_and_knows_a_page_from_a_colour():
     vector = np.append(conse_vectors(shown, part._class_vectors)[0], 0)
     assert vector @ teapot > part.relevance.ceiling
     assert vector @ piano < part.relevance.floor
+
+
+def test_an_empty_frame_shows_nothing_but_a_black_screen():
+    from mgv.encoders.parts import load_frame_embedder
+
+    part = load_frame_embedder(PartParams(name="conse"), PartParams(name="sentence"))
+    rng = np.random.default_rng(0)
+    black = rng.integers(0, 3, (1, 64, 64, 3), dtype=np.uint8)  # as a codec leaves it
+    white, picture = np.full_like(black, 254), rng.integers(0, 255, (1, 64, 64, 3), dtype=np.uint8)
+    embedded = part.embed_frames(np.concatenate([black, white, picture]))
+    assert [bool(labels) for labels in embedded.labels] == [False, False, True]
+    screen, cat, dog = part.embed_queries(["a black screen", "a cat", "a dog runs through the snow"])
+    assert embedded.vectors[0] @ screen > part.relevance.ceiling
+    assert max(embedded.vectors[0] @ cat, embedded.vectors[0] @ dog) < part.relevance.floor

@@ -9,7 +9,17 @@ import pytest
 
 from mgv.config import TranscriberParams
 from mgv.encoders.parts import load_transcriber
-from mgv.encoders.speech import SAMPLE_RATE_HZ, EnergyTranscriber, Heard, sounding_spans, to_cues, was_said
+from mgv.encoders.speech import (
+    SAMPLE_RATE_HZ,
+    EnergyTranscriber,
+    Heard,
+    levelled,
+    recognise,
+    sounding_spans,
+    sounds_foreign,
+    to_cues,
+    was_said,
+)
 from mgv.errors import WeightsError
 
 READ_ALOUD = Path("/usr/share/pocketsphinx/test/data/librivox/sense_and_sensibility_01_austen_64kb-0890.wav")
@@ -126,3 +136,40 @@ def test_a_path_that_is_no_checkpoint_is_an_error_of_one_line(tmp_path):
     with pytest.raises(WeightsError, match="not an openai-whisper checkpoint") as caught:
         load_transcriber(TranscriberParams(name="whisper", pretrained=str(path)))
     assert "\n" not in str(caught.value)
+
+
+def test_quiet_speech_is_raised_and_a_quiet_fan_is_not():
+    speech = np.concatenate([tone(1, level=0.0008), silence(1), tone(1, level=0.0008)])
+    assert sounding_spans(speech) == []
+    raised = levelled(speech)
+    # the loud parts' root mean square, 0.0008 / sqrt(2), becomes 0.1
+    assert np.sqrt(np.mean(raised[: SAMPLE_RATE_HZ // 2] ** 2)) == pytest.approx(0.1, rel=0.02)
+    fan, loud = noise(5, level=0.0008), tone(2, level=0.1)
+    assert levelled(fan) is fan
+    assert levelled(loud) is loud
+    assert len(levelled(silence(0))) == 0
+
+
+def test_a_stretch_of_repetitions_is_heard_again_in_parts_and_what_follows_is_kept():
+    audio = np.concatenate([tone(2), silence(0.5), tone(2), silence(0.5), tone(2)])
+    lengths_s = []
+
+    def hear(part):
+        lengths_s.append(round(len(part) / SAMPLE_RATE_HZ, 1))
+        if len(part) > 4 * SAMPLE_RATE_HZ:  # as a recogniser does: it loops, and misses the end
+            return [replace(SAID, end_s=7.0, text="row row row row", compression=9.0)]
+        return [replace(SAID, end_s=2.0, text=f"part {len(lengths_s)}")]
+
+    cues, _ = recognise(audio, hear)
+    assert [cue.text for cue in cues] == ["part 2", "part 3", "part 4"]
+    assert [round(cue.start_s, 1) for cue in cues] == [0.0, 2.2, 4.7]  # 0.3 s before each tone
+
+
+def test_speech_that_the_recogniser_doubts_throughout_is_of_another_language():
+    doubtful = replace(SAID, text="The half and nicer hat wagon list", mean_log_prob=-1.1)
+    assert sounds_foreign([doubtful])
+    assert not sounds_foreign(
+        [doubtful, replace(SAID, text="A longer sentence that was heard well", mean_log_prob=-0.4)]
+    )
+    assert not sounds_foreign([replace(doubtful, text="Krishnamurthy")])  # one name
+    assert not sounds_foreign([])

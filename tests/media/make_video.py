@@ -95,7 +95,18 @@ def make_video(
 
 def turn(path: Path, degrees: int) -> Path:
     """Write a clockwise rotation into the display matrix of an MP4's first track."""
-    a, b, c, d = {0: (1, 0, 0, 1), 90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}[degrees]
+    return _shown(
+        path, {0: (1, 0, 0, 1), 90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}[degrees]
+    )
+
+
+def mirror(path: Path) -> Path:
+    """Have an MP4's first track be shown with left and right exchanged."""
+    return _shown(path, (-1, 0, 0, 1))
+
+
+def _shown(path: Path, matrix_2x2: tuple[int, int, int, int]) -> Path:
+    a, b, c, d = matrix_2x2
     one = 0x10000
     matrix = struct.pack(">9i", a * one, b * one, 0, c * one, d * one, 0, 0, 0, 0x40000000)
     content = bytearray(path.read_bytes())

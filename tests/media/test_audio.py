@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import wave
 from pathlib import Path
 
 import av
@@ -160,3 +161,17 @@ def test_memory_is_bounded_by_the_chunk(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(audio, "quiet_cut", lambda samples: sizes.append(len(samples)) or real(samples))
     list(read_audio(path, chunk_s=5.0))
     assert max(sizes) == 5 * 16_000
+
+
+@pytest.mark.parametrize("other", [-1.0, 1.0, 0.0])
+def test_channels_that_cancel_each_other_are_still_heard(tmp_path: Path, other: float):
+    path = tmp_path / "a.wav"
+    sound = tone(2.0)
+    with wave.open(str(path), "wb") as file:
+        file.setparams((2, 2, 16_000, len(sound), "NONE", ""))
+        file.writeframes((np.stack([sound, other * sound], axis=1) * 32767).astype("<i2").tobytes())
+    samples = joined(list(read_audio(path)))
+    assert pitch_hz(samples) == pytest.approx(440, abs=2)
+    # upside down: the louder channel; silent: half of the one there is
+    level = np.abs(sound).max() * (1.0 if other else 0.5)
+    assert np.abs(samples).max() == pytest.approx(level, rel=0.02)

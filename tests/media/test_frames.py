@@ -1,6 +1,7 @@
 """The frames given are those on screen at the wanted instants, whichever reader gives them."""
 
 import logging
+import math
 import sys
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -8,15 +9,18 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from mgv.errors import MediaError
 from mgv.media import frames as frames_module
 from mgv.media.container import read_track
 from mgv.media.frames import FrameBatch, Reader, frame_times, interval_times, read_frames
-from mgv.media.probe import probe
-from tests.media.make_video import make_video, number_of, turn
+from mgv.media.hdr import HLG, PQ, hlg_light, pq_light, tone_mapped
+from mgv.media.probe import is_video_name, probe
+from tests.media.make_video import make_video, mirror, number_of, turn
 
 READERS: list[Reader] = ["auto", "pyav"]
 QUIET_X265 = {"x265-params": "log-level=none"}
@@ -279,3 +283,65 @@ def test_the_file_is_let_go_when_the_caller_stops(folder: Path, reader: Reader):
     batches.close()
     open_files = [str(link.readlink()) for link in Path("/proc/self/fd").glob("*") if link.is_symlink()]
     assert str(path) not in open_files
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_mirrored_picture_is_shown_mirrored(folder: Path, reader: Reader):
+    plain = make_video(folder / f"plain_{reader}.mp4", num_frames=3)
+    mirrored = mirror(make_video(folder / f"mirrored_{reader}.mp4", num_frames=3))
+    if reader == "decord":
+        with pytest.raises(MediaError, match="mirrored"):
+            list(read_frames(mirrored, [0.0], size_px=64, reader=reader))
+        return
+    (as_is,), (other,) = (
+        list(read_frames(path, [0.0], size_px=64, reader=reader)) for path in (plain, mirrored)
+    )
+    np.testing.assert_array_equal(other.frames, as_is.frames[:, :, ::-1])
+
+
+def test_light_is_what_the_standards_tables_say():
+    # BT.2100: HLG's 0.5 is 1/12 of the scene's peak, 1.0 its peak; grey, so luminance is the value itself
+    grey = np.array([[0.5] * 3, [1.0] * 3], dtype=np.float32)
+    np.testing.assert_allclose(hlg_light(grey)[:, 0], [1000 * (1 / 12) ** 1.2, 1000], rtol=1e-3)
+    # SMPTE ST 2084: 0.508 is 100 cd/m2, 0.58 about 203, 1.0 is 10,000
+    np.testing.assert_allclose(
+        pq_light(np.array([0.5081, 0.5807, 1.0], dtype=np.float32)), [100, 203, 10_000], rtol=0.01
+    )
+
+
+@pytest.mark.parametrize("transfer", [HLG, PQ])
+def test_ordinary_white_and_grey_come_out_of_hdr_as_they_went_in(transfer: int):
+    for value in (64, 128, 200):
+        light = 203 * (value / 255) ** 2.2  # on an ordinary screen
+        signal = hlg_signal(light) if transfer == HLG else pq_signal(light)
+        frame = av.VideoFrame.from_ndarray(
+            np.full((64, 64, 3), round(signal * 65535), dtype=np.uint16), "rgb48le"
+        )
+        frame.color_trc = transfer
+        shown = tone_mapped(frame, 32, 32)
+        assert abs(float(shown.mean()) - value) < 8, (transfer, value)
+
+
+def hlg_signal(light: float) -> float:
+    """BT.2100's inverse, for grey."""
+    scene = (light / 1000) ** (1 / 1.2)
+    return (
+        math.sqrt(3 * scene)
+        if scene <= 1 / 12
+        else 0.17883277 * math.log(12 * scene - 0.28466892) + 0.55991073
+    )
+
+
+def pq_signal(light: float) -> float:
+    power = (light / 10_000) ** (2610 / 16384)
+    return ((3424 / 4096 + 2413 / 128 * power) / (1 + 2392 / 128 * power)) ** (2523 / 32)
+
+
+def test_an_animation_is_a_video(tmp_path: Path):
+    path = tmp_path / "a.gif"
+    pictures = [Image.new("RGB", (32, 24), colour) for colour in ("red", "blue")]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=1000)
+    assert is_video_name(path)
+    assert probe(path, "id").duration_s == pytest.approx(2.0, abs=0.1)
+    (batch,) = read_frames(path, [0.5, 1.5], size_px=24)
+    assert [frame[0, 0].argmax() for frame in batch.frames] == [0, 2]
