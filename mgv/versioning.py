@@ -383,10 +383,15 @@ def holds(root: Path, pointer: str, path: Path) -> bool:
     """Whether DVC keeps a file of a tracked folder as it is now: in the folder's listing, and in the cache."""
     md5 = tracked_version(root, pointer)
     held = (listing(root, md5) or {}).get(path.name) if md5 else None
-    if held is None or cached(root, held) is None:
+    return held is not None and holds_as(root, path, held)
+
+
+def holds_as(root: Path, path: Path, md5: str) -> bool:
+    """Whether a file has this hash of DVC's, and the cache holds it."""
+    if cached(root, md5) is None:
         return False
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest() == held
+        return hashlib.file_digest(file, "md5").hexdigest() == md5
 
 
 def locked_output(root: Path, path: Path) -> str | None:

@@ -111,10 +111,6 @@ def materialize(
     from mgv.registry import champion
 
     workspace = open_workspace(library)
-    if workspace.params.materialize.engine == "ray":
-        print(
-            "mgv: computing on this machine; `dvc repro materialize` computes on Ray workers", file=sys.stderr
-        )
     with bars() as bar:
         bar.stage("materialize")
         report = run(workspace, rebuild=rebuild, on_plan=bar.plan, on_step=bar.step)
@@ -126,6 +122,8 @@ def materialize(
             "mgv promote --library-tag newest",
             file=sys.stderr,
         )
+    if report.is_worse:
+        raise typer.Exit(4)
 
 
 def _report_json(report: Report) -> dict[str, Any]:
@@ -135,6 +133,7 @@ def _report_json(report: Report) -> dict[str, Any]:
         "renamed": list(report.renamed),
         "removed": list(report.removed),
         "failed": manifest.failed,
+        "kept": dict(report.kept),
         "videos": len(manifest.items) - len(manifest.failed),
         "frames": manifest.num_frames,
         "segments": manifest.num_segments,
@@ -148,6 +147,10 @@ def _report_text(report: Report) -> str:
     manifest = report.manifest
     lines = [f"{what} {printable(name)}" for what in ("renamed", "removed") for name in getattr(report, what)]
     lines += [f"failed {printable(name)}: {printable(why)}" for name, why in manifest.failed.items()]
+    lines += [
+        f"failed {printable(name)}: {printable(why)} (what was computed of it before stays)"
+        for name, why in report.kept.items()
+    ]
     changed = f"{len(report.computed)} computed" if report.computed else "nothing to compute"
     lines.append(
         f"{changed}; the library holds {len(manifest.items) - len(manifest.failed)} videos "

@@ -115,6 +115,10 @@ class Names:
         """Every subtitle file of a video of this folder, the one that is used first (find_sidecars)."""
         return find_sidecars(video, self._beginning_with(video.stem), spoken)
 
+    def alike(self, video: Path) -> tuple[str, ...]:
+        """The names that begin as a video's does: all that can say which subtitles are its own."""
+        return tuple(self._beginning_with(video.stem))
+
     def _beginning_with(self, stem: str) -> Iterator[str]:
         for place in range(bisect_left(self._names, stem), len(self._names)):
             name = self._names[place]

@@ -114,11 +114,11 @@ def _workspace(start: Path) -> Iterator[HealthCheck]:
 
 
 def _library(workspace: Workspace) -> HealthCheck:
-    from mgv.library.plan import up_to_date
+    from mgv.library.plan import up_to_date, want
 
     try:
         manifest = read_manifest(workspace.manifest)
-        current = up_to_date(workspace) is not None
+        current = up_to_date(workspace, want(workspace)) is not None
     except MgvError as error:
         return _check("library", False, str(error), "mgv materialize --rebuild")
     if manifest is None:
