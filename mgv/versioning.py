@@ -321,6 +321,12 @@ def tracked_version(root: Path, pointer: str) -> str | None:
         return None
 
 
+def tracked_version_at(root: Path, commit: str, pointer: str) -> str | None:
+    """The same as a commit has it."""
+    text = _shown(root, commit, pointer)
+    return None if text is None else _pointed_at(text)
+
+
 def _pointed_at(text: str) -> str | None:
     try:
         md5 = yaml.safe_load(text)["outs"][0]["md5"]

@@ -29,7 +29,7 @@ from mgv.encoders.parts import part_revisions
 from mgv.errors import MgvError
 from mgv.library.ingest import keep_versions
 from mgv.library.manifest import Item, Manifest, forget_versions, read_manifest, write_version
-from mgv.library.plan import Wanted, Work, up_to_date, want
+from mgv.library.plan import Wanted, Work, estimated_seconds, up_to_date, want
 from mgv.media.container import one_line
 from mgv.workspace import VIDEOS_POINTER, Workspace
 
@@ -72,20 +72,20 @@ def materialize(
     *,
     rebuild: bool = False,
     parts: Parts | None = None,
-    on_plan: Callable[[int], None] = lambda _: None,
+    on_plan: Callable[[Mapping[str, float]], None] = lambda _: None,
     on_step: OnStep = lambda *_: None,
 ) -> Report:
     """Bring the library up to date with data/videos and params.yaml. A bad video stops no other.
 
-    on_plan is told how many videos there are to compute. With rebuild everything is computed anew.
-    Raises BusyError when another process is writing.
+    on_plan is given the videos to compute, by name, and about how many seconds each lasts. With rebuild everything is
+    computed again. Raises BusyError when another process is writing.
     """
     wanted = want(workspace)
     if not rebuild and (manifest := up_to_date(workspace, wanted)):
         return Report(computed=(), renamed=(), removed=(), manifest=manifest)
     with materializing(workspace, wanted, rebuild=rebuild, parts=parts) as run:
         plan = run.plan()
-        on_plan(len(plan))
+        on_plan(estimated_seconds(plan))
         with computing(run, workspace.params.materialize, len(plan)) as (compute, num_at_once):
 
             def rows_of(work: Work) -> VideoRows:

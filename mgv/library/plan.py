@@ -18,6 +18,7 @@ from mgv.library.folders import names_in
 from mgv.library.ingest import stored_files
 from mgv.library.manifest import Item, Manifest, read_manifest
 from mgv.library.tables import has_versions
+from mgv.media.probe import header_seconds
 from mgv.media.sidecars import find_sidecars
 from mgv.workspace import VIDEOS_POINTER, Workspace
 
@@ -144,6 +145,35 @@ def _item(wanted: Wanted) -> Item:
         frames_key=wanted.frames_key,
         segments_key=wanted.segments_key,
     )
+
+
+def estimated_seconds(plan: Iterable[Work]) -> dict[str, float]:
+    """About how long the videos last, by name: as known from before, as the first ones' headers say, else by size."""
+    seconds: dict[str, float] = {}
+    sizes: dict[str, int] = {}
+    num_asked = 0
+    for work in plan:
+        name = work.wanted.path.name
+        sizes[name] = _size(work.wanted.path)
+        known_s = work.row["duration_s"] if work.row else 0.0
+        if not known_s and num_asked < _MOST_HEADERS:
+            num_asked += 1
+            known_s = header_seconds(work.wanted.path)
+        if known_s:
+            seconds[name] = known_s
+    bytes_per_s = sum(sizes[name] for name in seconds) / max(sum(seconds.values()), 1e-9)
+    return {name: seconds.get(name) or max(size / max(bytes_per_s, 1.0), 0.1) for name, size in sizes.items()}
+
+
+_MOST_HEADERS = 200
+"""Opening a file takes some milliseconds."""
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def key_of(**facts: Any) -> str:

@@ -33,7 +33,8 @@ class Words:
 def read_words(path: Path, video: Video, names: Iterable[str] | None = None) -> Words:
     """The subtitles that best tell what is said: a file beside the video, else a text track inside it.
 
-    names: the files to choose among, else the video's folder is listed. A file that cannot be read, holds no cue or none within the video is noted, and the next one is tried.
+    names: the files to choose among, else the video's folder is listed. A file that cannot be read, holds no cue or
+    none within the video is noted, and the next one is tried. Raises AccessError where one cannot be read just now.
     """
     notes: list[str] = []
     for sidecar in find_sidecars(path, names, spoken=lambda: _spoken(path)):
