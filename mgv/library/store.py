@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -274,6 +273,8 @@ def _data_files(table: Any, version: int) -> dict[str, int]:
 def open_store(uri: str, *, anew_if_broken: bool = False) -> Store:
     """The store, for writing. One that cannot be read is moved aside and begun anew, or raises WorkspaceError."""
     try:
+        if anew_if_broken and (fault := damage(uri)):
+            raise OSError(fault)
         store = Store(uri)
         store.read_videos()
         return store
@@ -281,10 +282,45 @@ def open_store(uri: str, *, anew_if_broken: bool = False) -> Store:
         if not anew_if_broken or "://" in uri:
             raise broken(uri, error) from error
         aside = Path(f"{uri}.broken")
-        shutil.rmtree(aside, ignore_errors=True)
-        Path(uri).rename(aside)
+        number = 1
+        while aside.exists():
+            number += 1
+            aside = Path(f"{uri}.broken-{number}")
+        try:
+            Path(uri).rename(aside)
+        except OSError as fault:
+            raise WorkspaceError(f"{uri}: cannot be moved to {aside.name}: {fault.strerror}") from fault
         logger.warning("%s could not be read and was moved to %s", uri, aside.name)
         return Store(uri)
+
+
+def damage(uri: str, versions: Mapping[str, int] | None = None) -> str:
+    """What is wrong with the files of a local store's tables, at these versions or the newest; empty where nothing is.
+
+    Looks at which files there are and how long they are, and reads none: cheap, however large the library.
+    """
+    import lance
+
+    if "://" in uri or not Path(uri).is_dir():
+        return ""
+    for name in TABLES:
+        folder = Path(uri, f"{name}.lance")
+        if not folder.is_dir():
+            if versions is None:
+                continue  # made when it is first written
+            return f"the table {name!r} is gone"
+        try:
+            table = lance.dataset(str(folder), version=versions[name] if versions else None)
+            files = _data_files(table, table.version)
+        except LANCE_ERRORS as error:
+            return f"the table {name!r} cannot be opened: {_first_line(error)}"
+        for path, num_bytes in files.items():
+            file = folder / "data" / path
+            if not file.is_file():
+                return f"{path} of the table {name!r} is gone"
+            if num_bytes and file.stat().st_size != num_bytes:
+                return f"{path} of the table {name!r} has {file.stat().st_size} bytes, expected {num_bytes}"
+    return ""
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -291,9 +292,10 @@ def _temporary(root: Path) -> Iterator[Path]:
 
 
 def _is_temporary(name: str) -> bool:
-    return (name.startswith(".") and name.endswith((".tmp", ".partial"))) or name in (
-        ".partial",
-        "library.broken",
+    return (
+        (name.startswith(".") and name.endswith((".tmp", ".partial")))
+        or name == ".partial"
+        or re.fullmatch(r"library\.broken(-[0-9]+)?", name) is not None
     )
 
 
