@@ -11,6 +11,7 @@ import re
 import shlex
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -122,7 +123,7 @@ def track(root: Path, path: Path, *, relink: bool = True) -> None:
             repo.add(str(path), relink=relink)
             with repo.lock:
                 _stage([path.with_name(f"{path.name}.dvc"), path.with_name(".gitignore")], root)
-    except (DvcException, OSError) as error:
+    except (DvcException, OSError, sqlite3.Error) as error:  # its own database, on a full disk
         raise WorkspaceError(f"dvc add {path.relative_to(root)} failed in {root}: {error}") from error
 
 
