@@ -92,7 +92,7 @@ def evaluate(
         ]
         for future in shards:
             future.result()
-    output = output or workspace.root / "results"
+    output = output or workspace.results_dir
     opened = None
     if live and asks_library(params):
         from mgv.ask.library import Library

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import argparse
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,33 +17,34 @@ from prefect.futures import as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import may_pass, run_flow
-from mgv.config import MaterializeParams
-from mgv.errors import MgvError
-from mgv.library.compute import VideoRows, failed_rows
-from mgv.library.materialize import Materialization, materializing
-from mgv.library.plan import Work, up_to_date
+from mgv.errors import MediaError, MgvError
+from mgv.library.compute import failed_rows
+from mgv.library.materialize import computing, materializing
+from mgv.library.plan import up_to_date, want
 from mgv.workspace import find_workspace
 
 
 @flow(
     name="materialize",
     flow_run_name="materialize {library}",
-    task_runner=ThreadPoolTaskRunner(max_workers=64),  # type: ignore[arg-type]  # how many compute: _computing
+    task_runner=ThreadPoolTaskRunner(max_workers=64),  # type: ignore[arg-type]  # how many compute: slots
 )
 def materialize(library: Path = Path(), rebuild: bool = False, ray: str | None = None) -> dict[str, int]:
     """Bring the library up to date with data/videos and params.yaml; ray: the address of a cluster to compute on."""
     log = get_run_logger()
     workspace = find_workspace(library)
-    if not rebuild and (manifest := up_to_date(workspace)):
+    wanted = want(workspace)
+    if not rebuild and (manifest := up_to_date(workspace, wanted)):
         log.info("nothing to compute: %d videos", len(manifest.items))
         return {"computed": 0, "videos": len(manifest.items)}
     params = workspace.params.materialize
     if ray is not None:
         params = replace(params, engine="ray", ray_address=ray)
-    with materializing(workspace, rebuild=rebuild) as run:
+    with materializing(workspace, wanted, rebuild=rebuild) as run:
         plan = {work.wanted.path.name: work for work in run.plan()}
         one_writer = threading.Lock()
-        with _computing(run, params, len(plan)) as compute_rows:
+        with computing(run, params, len(plan)) as (compute_rows, num_at_once):
+            slots = threading.Semaphore(max(num_at_once, 2 if params.num_workers is None else 1))
 
             @task(
                 name="compute video",
@@ -56,7 +55,8 @@ def materialize(library: Path = Path(), rebuild: bool = False, ray: str | None =
                 cache_policy=NO_CACHE,
             )
             def compute(name: str) -> str:
-                rows = compute_rows(plan[name])
+                with slots:
+                    rows = compute_rows(plan[name], lambda *_: None)
                 with one_writer:
                     run.write(rows)
                 return f"{rows.row['state']} {name} {rows.row['reason']}"
@@ -74,29 +74,14 @@ def materialize(library: Path = Path(), rebuild: bool = False, ray: str | None =
                     outcome = f"failed {name} {reason}"
                 log.info("%s", outcome)
         report = run.finish()
-    for name, reason in report.manifest.failed.items():
+    for name, reason in (*report.manifest.failed.items(), *report.kept.items()):
         log.warning("%s: %s", name, reason)
+    if report.is_worse:
+        raise MediaError(
+            f"{len(report.kept) + len(report.lost) or 'all'} videos failed that should not: see the warnings above; "
+            "the others are in the library, and the next run tries these again"
+        )
     return {"computed": len(report.computed), "videos": len(report.manifest.items)}
-
-
-@contextmanager
-def _computing(
-    run: Materialization, params: MaterializeParams, num_videos: int
-) -> Iterator[Callable[[Work], VideoRows]]:
-    """What computes a video's rows, as many at once as params say."""
-    if params.engine == "ray" and num_videos:
-        from mgv.library.cluster import workers
-
-        with workers(params, num_videos) as pool:
-            yield pool.compute
-        return
-    slots = threading.Semaphore(params.num_workers or 2)
-
-    def compute(work: Work) -> VideoRows:
-        with slots:
-            return run.compute(work)
-
-    yield compute
 
 
 if __name__ == "__main__":

@@ -231,12 +231,12 @@ def report(
         ]
         lines += ["## Scores", _table(["metric", "champion", "candidate", "tolerance", "passed"], scores)]
     elif decision:
-        found = read_run(workspace.root / "results").metrics
+        found = read_run(workspace.results_dir).metrics
         scores = [[name, f"{value:.4f}"] for name, value in sorted(found.items()) if ".kind." not in name]
         lines += ["## Scores", _table(["metric", "candidate"], scores)]
     commit = versioning.head(workspace.root)
     lines += ["## Links", f"* commit {commit[0] if commit else 'none'}", *(f"* {note}" for note in notes)]
-    page = workspace.root / "results" / "report.html"
+    page = workspace.results_dir / "report.html"
     if page.is_file():
         lines.append(f"* the evaluation: [{page.name}]({page.as_uri()})")
     create_markdown_artifact("\n\n".join(line for line in lines if line), key="retrain", description=outcome)

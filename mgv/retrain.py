@@ -15,11 +15,11 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from mgv import registry, versioning
-from mgv.errors import BusyError, GateError
+from mgv.errors import GateError
 from mgv.evaluate.gate import GateCheck, checks_at_gate, worse_than_allowed, write_baseline
 from mgv.evaluate.results import Run, read_run
 from mgv.evaluate.run import asks_library
-from mgv.files import folder_digest, write_json
+from mgv.files import folder_digest, holding, write_json
 from mgv.library.manifest import newest_library
 from mgv.registry.promotion import EMBEDDERS, standing
 from mgv.registry.publishing import DEFAULT_MODEL
@@ -49,23 +49,15 @@ class Decision:
 @contextmanager
 def alone(workspace: Workspace, wait: bool) -> Iterator[None]:
     """Be the only retrain of this workspace. Raises BusyError when another is at work, or waits for its end."""
-    from filelock import FileLock, Timeout
-
-    path = workspace.root / "data" / ".retrain.lock"
-    path.parent.mkdir(exist_ok=True)
-    try:
-        with FileLock(path, timeout=-1 if wait else 0):
-            yield
-    except Timeout as error:
-        raise BusyError(
-            f"{workspace.root}: another retrain is at work here; this one did nothing. Wait for it by --wait"
-        ) from error
+    busy = f"{workspace.root}: another retrain is at work here; this one did nothing. Wait for it by --wait"
+    with holding(workspace.root / "data" / ".retrain.lock", busy, timeout_s=-1 if wait else 0):
+        yield
 
 
 def decide(workspace: Workspace, evaluate: EvaluateModel) -> Decision:
     """Compare the candidate, as evaluated in results/, with what is live, on the same questions."""
     params = workspace.params
-    candidate = read_run(workspace.root / "results")
+    candidate = read_run(workspace.results_dir)
     champion = registry.champion(workspace)
     compared = True
     if taken_back(workspace):
@@ -99,7 +91,7 @@ def _checks(
     against: list[tuple[Path, dict[str, float], str]] = []
     incumbent = registry.CHAMPION if has_champion else params.retrain.incumbent
     if params.retrain.gate and incumbent != "none":
-        output = workspace.root / "results" / "champion"
+        output = workspace.results_dir / "champion"
         evaluate(incumbent, output)
         write_baseline(output / "baseline.json", read_run(output))
         against.append((output / "baseline.json", params.retrain.gate, "retrain.gate"))
@@ -147,10 +139,10 @@ def carry_out(workspace: Workspace, decision: Decision, run: str) -> registry.Pr
     else:
         version = (
             published_candidate(workspace)
-            or registry.publish(workspace, results=workspace.root / "results", flow_run=run).version
+            or registry.publish(workspace, results=workspace.results_dir, flow_run=run).version
         )
     promotion = registry.promote(workspace, version, library_tag=tag, reason=reason, flow_run=run)
-    kept = sorted((workspace.root / "models/published").glob("*.dvc"))
+    kept = sorted(workspace.published_dir.glob("*.dvc"))
     names = ["models/published/champion.json", "models/published/.gitignore", *SOURCES]
     versioning.commit_changes(
         workspace.root,

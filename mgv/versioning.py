@@ -11,6 +11,7 @@ import re
 import shlex
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -122,7 +123,7 @@ def track(root: Path, path: Path, *, relink: bool = True) -> None:
             repo.add(str(path), relink=relink)
             with repo.lock:
                 _stage([path.with_name(f"{path.name}.dvc"), path.with_name(".gitignore")], root)
-    except (DvcException, OSError) as error:
+    except (DvcException, OSError, sqlite3.Error) as error:  # its own database, on a full disk
         raise WorkspaceError(f"dvc add {path.relative_to(root)} failed in {root}: {error}") from error
 
 
@@ -321,6 +322,12 @@ def tracked_version(root: Path, pointer: str) -> str | None:
         return None
 
 
+def tracked_version_at(root: Path, commit: str, pointer: str) -> str | None:
+    """The same as a commit has it."""
+    text = _shown(root, commit, pointer)
+    return None if text is None else _pointed_at(text)
+
+
 def _pointed_at(text: str) -> str | None:
     try:
         md5 = yaml.safe_load(text)["outs"][0]["md5"]
@@ -383,10 +390,15 @@ def holds(root: Path, pointer: str, path: Path) -> bool:
     """Whether DVC keeps a file of a tracked folder as it is now: in the folder's listing, and in the cache."""
     md5 = tracked_version(root, pointer)
     held = (listing(root, md5) or {}).get(path.name) if md5 else None
-    if held is None or cached(root, held) is None:
+    return held is not None and holds_as(root, path, held)
+
+
+def holds_as(root: Path, path: Path, md5: str) -> bool:
+    """Whether a file has this hash of DVC's, and the cache holds it."""
+    if cached(root, md5) is None:
         return False
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest() == held
+        return hashlib.file_digest(file, "md5").hexdigest() == md5
 
 
 def locked_output(root: Path, path: Path) -> str | None:

@@ -20,7 +20,7 @@ from mgv.cli import (  # noqa: F401  the commands join the app
     settings,
 )
 from mgv.cli.app import app, group_commands
-from mgv.cli.console import printable
+from mgv.cli.console import SafeHandler, printable
 from mgv.errors import MgvError
 
 
@@ -28,7 +28,7 @@ def main() -> None:
     """Run the command line. An error that a person can mend is one line, with the exit code of its class."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    logging.basicConfig(level=logging.ERROR, format="mgv: %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.ERROR, format="mgv: %(message)s", handlers=[SafeHandler()])
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     signal.signal(signal.SIGINT, _stop)

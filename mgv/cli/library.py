@@ -15,13 +15,13 @@ from mgv.cli.console import (
     HERE,
     Json,
     LibraryDir,
-    bars,
     counted,
     length,
     open_library,
     open_workspace,
     plain,
     printable,
+    seconds_bar,
     short,
     show,
     span,
@@ -72,7 +72,7 @@ def ingest(
     rejected = [result for result in results if result.outcome == "rejected"]
     counts = counted([result.outcome for result in results])
     show(as_json, {"files": [asdict(result) for result in results]}, f"{counts}\nnext: mgv materialize")
-    if rejected and len(rejected) == len(results):
+    if rejected and len(rejected) == sum(result.outcome != "skipped" for result in results):
         raise typer.Exit(4)
 
 
@@ -111,12 +111,7 @@ def materialize(
     from mgv.registry import champion
 
     workspace = open_workspace(library)
-    if workspace.params.materialize.engine == "ray":
-        print(
-            "mgv: computing on this machine; `dvc repro materialize` computes on Ray workers", file=sys.stderr
-        )
-    with bars() as bar:
-        bar.stage("materialize")
+    with seconds_bar("materialize") as bar:
         report = run(workspace, rebuild=rebuild, on_plan=bar.plan, on_step=bar.step)
     show(as_json, _report_json(report), _report_text(report))
     live = champion(workspace)
@@ -126,6 +121,8 @@ def materialize(
             "mgv promote --library-tag newest",
             file=sys.stderr,
         )
+    if report.is_worse:
+        raise typer.Exit(4)
 
 
 def _report_json(report: Report) -> dict[str, Any]:
@@ -135,6 +132,7 @@ def _report_json(report: Report) -> dict[str, Any]:
         "renamed": list(report.renamed),
         "removed": list(report.removed),
         "failed": manifest.failed,
+        "kept": dict(report.kept),
         "videos": len(manifest.items) - len(manifest.failed),
         "frames": manifest.num_frames,
         "segments": manifest.num_segments,
@@ -148,6 +146,10 @@ def _report_text(report: Report) -> str:
     manifest = report.manifest
     lines = [f"{what} {printable(name)}" for what in ("renamed", "removed") for name in getattr(report, what)]
     lines += [f"failed {printable(name)}: {printable(why)}" for name, why in manifest.failed.items()]
+    lines += [
+        f"failed {printable(name)}: {printable(why)} (what was computed of it before stays)"
+        for name, why in report.kept.items()
+    ]
     changed = f"{len(report.computed)} computed" if report.computed else "nothing to compute"
     lines.append(
         f"{changed}; the library holds {len(manifest.items) - len(manifest.failed)} videos "
@@ -167,19 +169,53 @@ AsOf = Annotated[
 
 
 @app.command()
-def videos(library: LibraryDir = HERE, as_of: AsOf = None, as_json: Json = False) -> None:
-    """List the library's videos."""
+def videos(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Show this one with its words.")
+    ] = None,
+    library: LibraryDir = HERE,
+    as_of: AsOf = None,
+    as_json: Json = False,
+) -> None:
+    """List the library's videos and the files that could not be taken in, or show one video with its words."""
+    from mgv.library.memory import read_memory
+
     opened = open_library(library, as_of)
+    if name is not None:
+        details = _details(opened, name)
+        show(as_json, plain(details), _video_text(details))
+        return
+    rejected = {} if as_of else dict(read_memory(open_workspace(library)).still_rejected())
     rows = [asdict(video) for video in opened.videos()]
     lines = [
         f"{length(video.duration_s):>8}  {video.width}x{video.height}  {video.video_codec}"
         f"{'+' + video.audio_codec if video.audio_codec else ''}  {printable(video.name)}"
         for video in opened.videos()
     ]
-    lines += [
-        f"{'failed':>8}  {printable(name)}: {printable(why)}" for name, why in opened.manifest.failed.items()
-    ]
-    show(as_json, {"videos": rows, "failed": opened.manifest.failed}, "\n".join(lines) or "no videos yet")
+    failed = opened.manifest.failed
+    lines += [f"{'failed':>8}  {printable(file)}: {printable(why)}" for file, why in failed.items()]
+    lines += [f"{'rejected':>8}  {printable(file)}: {printable(why)}" for file, why in rejected.items()]
+    value = {"videos": rows, "failed": failed, "rejected": rejected}
+    show(as_json, value, "\n".join(lines) or "no videos yet")
+
+
+def _details(opened: Library, name: str) -> dict[str, Any]:
+    """A video's facts, where its words come from, and its cues."""
+    if (reason := opened.manifest.failed.get(name)) is not None:
+        return {"name": name, "state": "failed", "reason": reason, "start_s": 0.0, "cues": []}
+    source, cues = opened.subtitles(name)
+    names = {name, Path(name).name}
+    video = next(video for video in opened.videos() if names & {video.name, video.video_id})
+    return {**asdict(video), "state": "ready", "words": source, "cues": [asdict(cue) for cue in cues]}
+
+
+def _video_text(details: dict[str, Any]) -> str:
+    facts = {key: value for key, value in details.items() if key != "cues" and value not in ("", None)}
+    lines = [f"{key:12}  {printable(str(value))}" for key, value in facts.items()]
+    start_s = details["start_s"]
+    for cue in details["cues"]:
+        lines.append(f"{length(cue['start_s'] - start_s):>12}  {printable(cue['text'])}")
+    return "\n".join(lines)
 
 
 Limit = Annotated[

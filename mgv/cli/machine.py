@@ -25,17 +25,37 @@ def parts(as_json: Json = False) -> None:
 
 
 @app.command()
-def doctor(library: LibraryDir = HERE, as_json: Json = False) -> None:
-    """Check packages, weights, device and workspace, and show how to fix what is missing."""
+def doctor(
+    fix: Annotated[bool, typer.Option("--fix", help="Make again what can be made again.")] = False,
+    library: LibraryDir = HERE,
+    as_json: Json = False,
+) -> None:
+    """Check packages, weights, device and all that the workspace keeps, and show how to fix what is missing."""
     from mgv.operations.doctor import examine
+    from mgv.operations.doctor import fix as mend
 
-    checks = examine(library)
+    if fix:
+        with step_lines("doctor") as step:
+            checks = mend(library, lambda check: step(f"mending {check.name}: {check.found}"))
+    else:
+        checks = examine(library)
     lines = [
         f"{'ok' if check.ok else check.level:8}  {check.name:18}  {check.found}"
         + ("" if check.ok else f"\n{'':30}→ {check.advice}")
         for check in checks
     ]
-    show(as_json, {"checks": [asdict(check) for check in checks]}, "\n".join(lines))
+    rows = [
+        {
+            "name": check.name,
+            "ok": check.ok,
+            "level": check.level,
+            "found": check.found,
+            "advice": check.advice,
+            "can_fix": check.fix is not None,
+        }
+        for check in checks
+    ]
+    show(as_json, {"checks": rows}, "\n".join(lines))
     if any(check.level == "missing" and not check.ok for check in checks):
         raise typer.Exit(6)
 

@@ -231,7 +231,7 @@ def evaluate(
         "limit": limit,
     }
     params = _evaluate_params(workspace.params.evaluate, given, starter)
-    folder = output or workspace.root / "results"
+    folder = output or workspace.results_dir
     with bars(every=100) as bar:
         progress = Progress(stage=bar.stage, plan=bar.plan, step=bar.step)
         if shard is not None:

@@ -29,7 +29,7 @@ class BadRow:
     path: Path
     """The annotation file or shard."""
     place: str
-    """Where in it: `line 7`, or a member's name."""
+    """Where in it: `line 7`, `row 7 (line 1)` of a list, or a member's name."""
     reason: str
     is_fault: bool = True
     """False: nothing is wrong with it, it is just not about a video or image."""
@@ -48,7 +48,7 @@ class SampleRow:
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    """Each row's place (`line 7`) and its value; a row that cannot be read comes as a RowError.
+    """Each row's place (`line 7`, in a list `row 7 (line 1)`) and its value, or a RowError where it cannot be read.
 
     JSON Lines, a JSON list, an object whose first key `annotations` holds such a list, or CSV with a header.
     Raises DataError when the file cannot be read, or from where a list is broken.
@@ -97,7 +97,7 @@ def _list_rows(path: Path) -> Iterator[tuple[str, Any]]:
         text = file.read(_BLOCK)
         opening = _LIST_START.match(text)
         assert opening is not None
-        line, at = 1, 0  # of text[at:], the part not yet used
+        number, line, at = 0, 1, 0  # line and at: of text[at:], the part not yet used
 
         def skip_to(stop: int) -> None:
             nonlocal line, at
@@ -126,7 +126,8 @@ def _list_rows(path: Path) -> Iterator[tuple[str, Any]]:
                     ) from error
                 text, at = text[at:] + more, 0
                 continue
-            yield f"line {line}", value
+            number += 1
+            yield f"row {number} (line {line})", value
             skip_to(stop)
 
 

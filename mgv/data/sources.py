@@ -7,6 +7,7 @@ BadRow a row. Media names come from the annotations, so they are untrusted: none
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -51,6 +52,8 @@ class MediaFolder:
         found = self._inside(name)
         if self.path is not None and not _is_file(found) and not split_member(found):
             raise RowError(f"no such file: {found}")
+        if self.path is not None and _is_empty(found):
+            raise RowError(f"an empty file: {found}")
         return str(found)
 
     def video(self, stem: str) -> str:
@@ -79,6 +82,13 @@ def _is_file(path: Path) -> bool:
         return False
 
 
+def _is_empty(path: Path) -> bool:
+    try:
+        return path.stat().st_size == 0
+    except OSError:  # a member of a shard
+        return False
+
+
 def instruction(sample_id: str) -> str:
     """The question that a caption answers: drawn by the sample's id, so the same on every run."""
     return INSTRUCTIONS[int.from_bytes(hashlib.sha256(sample_id.encode()).digest()[:8]) % len(INSTRUCTIONS)]
@@ -104,53 +114,76 @@ def read_samples(annotations: Path, media: MediaFolder, label: str) -> Rows:
 def read_llava(annotations: Path, media: MediaFolder, label: str) -> Rows:
     """Conversations as LLaVA writes them, and after it Video-LLaVA and LLaMA-VID: `image` or `video`, `conversations`.
 
-    The marks <image> and <video> are taken out: what is shown always comes first. Rows of text alone, as in
-    llava_v1_5_mix665k.json, are left out.
+    Rows as LLaMA-Factory and Hugging Face's TRL write them are read too: `images` or `videos` with one name, and
+    `messages` of `role` and `content`. The marks <image> and <video> are taken out: what is shown always comes first.
+    Rows of text alone, as in llava_v1_5_mix665k.json, are left out.
     """
 
     def sample(row: Any, number: int) -> Sample | None:
-        given = [key for key in ("image", "video") if _object(row).get(key)]
-        if not given:
+        shown = _shown_media(_object(row))
+        turns_key = next((key for key in ("conversations", "messages") if row.get(key)), "conversations")
+        if shown is None:
+            if _MARK.search(json.dumps(row.get(turns_key))):
+                keys = ", ".join(sorted(map(str, row)))[:200]
+                raise RowError(
+                    f"<image> or <video> in the text, but no {_MEDIA_KEYS} among its keys ({keys})"
+                )
             return None
-        if len(given) > 1:
-            raise RowError("both an image and a video, expected one of them")
-        (key,) = given
-        name = row[key][0] if isinstance(row[key], list) and len(row[key]) == 1 else row[key]
-        turns = _conversation(row)
+        key, name = shown
+        turns = _conversation(row, turns_key)
         return Sample(
             sample_id=f"{label}/{number}",
             media=media.file(text_of({key: name}, key)),
             media_id="",
             turns=turns,
             is_dialogue=len(turns) > 1,
-            is_image=key == "image",
+            is_image=key.startswith("image"),
         )
 
     return _each(annotations, sample)
 
 
 _MARK = re.compile(r"\s*<(?:image|video)>\s*")
+_MEDIA_KEYS = "'image', 'images', 'video' or 'videos'"
 _SPEAKERS = {"human": 0, "user": 0, "gpt": 1, "assistant": 1}
+_TURN_KEYS = {"conversations": ("from", "value"), "messages": ("role", "content")}
 
 
-def _conversation(row: dict[str, Any]) -> tuple[Turn, ...]:
-    said = row.get("conversations")
+def _shown_media(row: dict[str, Any]) -> tuple[str, Any] | None:
+    """What a row shows, and the key that says so; None for text alone."""
+    given = [key for key in ("image", "images", "video", "videos") if row.get(key)]
+    if not given:
+        return None
+    if len(given) > 1:
+        raise RowError(f"{' and '.join(map(repr, given))}, expected one of them")
+    (key,) = given
+    name = row[key]
+    if isinstance(name, list):
+        if len(name) != 1:
+            raise RowError(f"{key} names {len(name)} files, expected one")
+        (name,) = name
+    return key, name
+
+
+def _conversation(row: dict[str, Any], key: str) -> tuple[Turn, ...]:
+    said = row.get(key)
+    speaker_key, text_key = _TURN_KEYS[key]
     if not isinstance(said, list) or not said:
-        raise RowError("no 'conversations', expected a list of turns with 'from' and 'value'")
+        raise RowError(f"no {key!r}, expected a list of turns with {speaker_key!r} and {text_key!r}")
     for number, turn in enumerate(said):
-        speaker = _object(turn).get("from")
-        if not isinstance(speaker, str) or _SPEAKERS.get(speaker) != number % 2:
-            expected = ("human", "gpt")[number % 2]
+        speaker = _object(turn).get(speaker_key)
+        if not isinstance(speaker, str) or _SPEAKERS.get(speaker.lower()) != number % 2:
+            expected = (("human", "gpt"), ("user", "assistant"))[key == "messages"][number % 2]
             raise RowError(f"turn {number + 1} is from {str(speaker)[:40]!r}, expected {expected!r}")
     if len(said) % 2:
-        raise RowError("the last turn has no answer, expected human and gpt in turn")
-    asked = [text_of(turn, "value", f"turn {2 * n + 1}: ") for n, turn in enumerate(said[::2])]
+        raise RowError("the last turn has no answer, expected a question and an answer in turn")
+    asked = [text_of(turn, text_key, f"turn {2 * n + 1}: ") for n, turn in enumerate(said[::2])]
     if (marks := sum(len(_MARK.findall(text)) for text in asked)) > 1:
         raise RowError(f"{marks} marks <image> or <video>, expected one")
     return tuple(
         Turn(
-            question=text_of({"value": _MARK.sub("\n", question).strip()}, "value", f"turn {2 * n + 1}: "),
-            answer=text_of(answer, "value", f"turn {2 * n + 2}: "),
+            question=text_of({text_key: _MARK.sub("\n", question).strip()}, text_key, f"turn {2 * n + 1}: "),
+            answer=text_of(answer, text_key, f"turn {2 * n + 2}: "),
         )
         for n, (question, answer) in enumerate(zip(asked, said[1::2], strict=True))
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ from mgv.config import MaterializeParams
 from mgv.encoders.base import Float32, Uint8
 from mgv.encoders.loaded import Parts
 from mgv.encoders.parts import chosen_transcriber
-from mgv.errors import MediaError
+from mgv.errors import AccessError, MediaError
 from mgv.library.plan import Wanted, Work
 from mgv.library.schema import CUE, frames_schema, rows_digest, segments_schema
 from mgv.media.audio import read_audio
@@ -55,7 +57,7 @@ def compute_video(
             frames = _frame_rows(wanted.path, video, parts, params, on_step)
             row |= {"num_frames": frames.num_rows, "frames_digest": rows_digest(frames, "time_s")}
         if work.stale("cues_key"):
-            source, cues = _hear(wanted.path, video, parts, params, on_step)
+            source, cues = _hear(wanted, video, parts, params, on_step)
             row |= {"subtitles": source, "cues": [_cue_row(cue) for cue in cues]}
         if work.stale("segments_key"):
             cues = [Cue(**cue) for cue in row["cues"]]
@@ -63,7 +65,21 @@ def compute_video(
             row |= {"num_segments": segments.num_rows, "segments_digest": rows_digest(segments, "start_s")}
         return VideoRows(row=row, frames=frames, segments=segments)
     except MediaError as error:
-        return failed_rows(work, str(error))
+        return failed_rows(work, str(error), try_again=not _can_be_read(wanted.path, error))
+
+
+def _can_be_read(path: Path, error: MediaError) -> bool:
+    """Whether a fault is of the content: the file's first and last bytes can be read, so access is not what failed."""
+    if isinstance(error, AccessError):
+        return False
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+            file.seek(-1, os.SEEK_END)
+            file.read(1)
+    except OSError as fault:
+        return fault.errno == errno.EINVAL  # an empty file
+    return True
 
 
 def use_cores(num_cpus: int | None) -> None:
@@ -154,10 +170,11 @@ def thumbnail(frame: Uint8, long_side_px: int) -> bytes:
 
 
 def _hear(
-    path: Path, video: Video, parts: Parts, params: MaterializeParams, on_step: OnStep
+    wanted: Wanted, video: Video, parts: Parts, params: MaterializeParams, on_step: OnStep
 ) -> tuple[str, list[Cue]]:
     """Where a video's words come from, and its cues: subtitles win over recognition."""
-    words = read_words(path, video)
+    path = wanted.path
+    words = read_words(path, video, wanted.names)
     for note in words.notes:
         logger.warning("%s: %s", path.name, note)
     if words.cues:

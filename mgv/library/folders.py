@@ -40,7 +40,9 @@ class Walk:
     @property
     def left_out(self) -> str:
         """What was not looked at, counted on one line; empty where that is nothing."""
-        return ", ".join(f"{count} {what}" for what, count in sorted(self._left_out.items()))
+        return ", ".join(
+            f"{count} {what}{'s' if count > 1 else ''}" for what, count in sorted(self._left_out.items())
+        )
 
     def _note(self, error: OSError) -> None:
         self.faults.append((Path(error.filename), error.strerror or str(error)))
@@ -56,15 +58,15 @@ class Walk:
         for name in names:
             path = folder / name
             if name.lower().endswith(_PARTIAL):
-                self._left_out["partial downloads"] += not name.lower().endswith((".aria2", ".ytdl"))
+                self._left_out["partial download"] += not name.lower().endswith((".aria2", ".ytdl"))
             elif is_video_name(Path(name.lstrip("."))) and name.startswith("."):
-                self._left_out["hidden files"] += 1
+                self._left_out["hidden file"] += 1
             elif not is_video_name(path):
                 continue
             elif any(f"{name.lower()}{suffix}" in lower for suffix in _PARTIAL):
-                self._left_out["partial downloads"] += 1
+                self._left_out["partial download"] += 1
             elif name.lower().endswith(_MAY_BE_CODE) and _is_text(path):
-                self._left_out["source code files"] += 1
+                self._left_out["source code file"] += 1
             else:
                 self.videos.append(path)
 
@@ -73,14 +75,14 @@ def _kind_of_folder(name: str) -> str:
     """What a folder that is not walked is; empty for one that is."""
     lower = name.lower()
     if lower in _BINS:
-        return "bins"
+        return "bin"
     if lower in _PREVIEWS or lower.endswith(".trickplay"):
-        return "preview folders"
+        return "preview folder"
     if lower in _CODE:
-        return "source code folders"
+        return "source code folder"
     if lower.endswith(_PARTIAL):
-        return "partial downloads"
-    return "hidden folders" if name.startswith(".") else ""
+        return "partial download"
+    return "hidden folder" if name.startswith(".") else ""
 
 
 def _is_text(path: Path) -> bool:
@@ -114,6 +116,10 @@ class Names:
     def sidecars(self, video: Path, spoken: Callable[[], str | None] = lambda: None) -> list[Sidecar]:
         """Every subtitle file of a video of this folder, the one that is used first (find_sidecars)."""
         return find_sidecars(video, self._beginning_with(video.stem), spoken)
+
+    def alike(self, video: Path) -> tuple[str, ...]:
+        """The names that begin as a video's does: all that can say which subtitles are its own."""
+        return tuple(self._beginning_with(video.stem))
 
     def _beginning_with(self, stem: str) -> Iterator[str]:
         for place in range(bisect_left(self._names, stem), len(self._names)):

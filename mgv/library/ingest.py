@@ -413,6 +413,37 @@ def _keep_in_dvc(workspace: Workspace, paths: Iterable[Path]) -> None:
         versioning.track(workspace.root, workspace.videos_dir)
 
 
+def keep_versions(workspace: Workspace) -> None:
+    """Have DVC hold data/videos as it is now, where somebody edited it by hand. The workspace is held for writing.
+
+    Inside a DVC stage DVC has done so itself. What cannot be versioned is said in a warning, and stops nothing.
+    """
+    if "DVC_STAGE" in os.environ or _is_versioned(workspace):
+        return
+    try:
+        _track(workspace, _open_shelf(workspace))
+    except WorkspaceError as error:
+        logger.warning("data/videos is not versioned as it is now, so no receipt can name it: %s", error)
+
+
+def _is_versioned(workspace: Workspace) -> bool:
+    """Whether DVC's listing is of the files that are there: by name, and by content where one may have changed."""
+    pointer = workspace.root / VIDEOS_POINTER
+    md5 = versioning.tracked_version(workspace.root, VIDEOS_POINTER)
+    held = (versioning.listing(workspace.root, md5) if md5 else None) or {}
+    try:
+        files = [path for path in workspace.videos_dir.iterdir() if path.is_file()]
+        if {path.name for path in files} != held.keys():
+            return not files and not pointer.exists()
+        tracked_ns = pointer.stat().st_mtime_ns
+        changed = [
+            path for path in files if is_subtitle_name(path.name) or path.stat().st_mtime_ns > tracked_ns
+        ]
+        return all(versioning.holds_as(workspace.root, path, held[path.name]) for path in changed)
+    except OSError:
+        return not workspace.videos_dir.is_dir()
+
+
 def _safe_name(name: str) -> str:
     """A file name without control characters, not hidden, valid UTF-8: one that every tool here can carry."""
     readable = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

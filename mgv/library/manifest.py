@@ -6,6 +6,7 @@ data/manifests/<tag>.json keeps every finished library's, so that an older one c
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Collection
 from dataclasses import asdict, field
@@ -18,6 +19,8 @@ from mgv.config import MaterializeParams
 from mgv.errors import WorkspaceError
 from mgv.files import write_json
 from mgv.workspace import Workspace
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 1
 NEWEST = "newest"
@@ -79,7 +82,10 @@ def keep_version(workspace: Workspace, manifest: Manifest) -> None:
 def forget_versions(workspace: Workspace, store: str, kept: Collection[str]) -> None:
     """Remove data/manifests/<tag>.json of tags that this store does not have, or no longer."""
     for path in workspace.manifests_dir.glob("*.json"):
-        if path.stem not in kept and (manifest := read_manifest(path)) and manifest.store == store:
+        if not is_tag(path.stem) or path.stem in kept:
+            continue
+        manifest = _read_or_warn(path)
+        if manifest is not None and manifest.store == store:
             path.unlink(missing_ok=True)
 
 
@@ -94,14 +100,23 @@ def read_version(workspace: Workspace, tag: str) -> Manifest | None:
 
 
 def versions(workspace: Workspace) -> list[Manifest]:
-    """Every finished library that is kept here, the newest last."""
-    found = {path.stem for path in workspace.manifests_dir.glob("*.json") if is_tag(path.stem)}
-    if (newest := read_manifest(workspace.manifest)) is not None:
-        found.add(newest.tag)
-    kept = (read_version(workspace, tag) for tag in found)
-    return sorted(
-        (each for each in kept if each), key=lambda each: (each.finished_at, each.versions["videos"])
-    )
+    """Every finished library that is kept here, the newest last; damaged manifests are left out with a warning."""
+    found = {
+        path.stem: _read_or_warn(path) for path in workspace.manifests_dir.glob("*.json") if is_tag(path.stem)
+    }
+    if (newest := _read_or_warn(workspace.manifest)) is not None and found.get(newest.tag) is None:
+        found[newest.tag] = newest
+    kept = (manifest for manifest in found.values() if manifest is not None)
+    return sorted(kept, key=lambda manifest: (manifest.finished_at, manifest.versions["videos"]))
+
+
+def _read_or_warn(path: Path) -> Manifest | None:
+    """The manifest; None, with a warning, where it is damaged: the others are as good as they were."""
+    try:
+        return read_manifest(path)
+    except WorkspaceError as error:
+        logger.warning("%s", error)
+        return None
 
 
 def newest_library(workspace: Workspace) -> Manifest:
@@ -163,9 +178,9 @@ def parse_manifest(text: str, name: str) -> Manifest:
     except ValidationError as error:
         fault = error.errors()[0]
         raise _unreadable(name, f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _unreadable(name, str(error)) from error
 
 
 def _unreadable(name: str, reason: str) -> WorkspaceError:
-    return WorkspaceError(f"{name}: not a library manifest ({reason}); run `mgv materialize --rebuild`")
+    return WorkspaceError(f"{name}: not a library manifest ({reason}); run `mgv doctor --fix`")

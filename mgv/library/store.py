@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,10 +21,10 @@ from lancedb.index import FTS, BTree, IvfFlat
 
 from mgv.errors import BusyError, WorkspaceError
 from mgv.library.schema import VIDEOS, frames_schema, segments_schema
+from mgv.library.tables import TABLES
 
 logger = logging.getLogger(__name__)
 
-TABLES = ("videos", "frames", "segments")
 LANCE_ERRORS = (ValueError, KeyError, OSError, RuntimeError)
 """What LanceDB raises when files are missing or damaged."""
 _KEEP = timedelta(days=365_000)
@@ -58,7 +57,8 @@ class Store:
     def _writing(self, name: str, commits: int = 1) -> Iterator[Any]:
         """Around what makes so many new versions of a table. Raises BusyError when another writer has made one."""
         self.check_alone(name)
-        yield self._tables[name]
+        with _storing(self._uri):
+            yield self._tables[name]
         if self._tables[name].version != self._left[name] + commits:
             raise self._not_alone(name)
         self._left[name] += commits
@@ -89,16 +89,18 @@ class Store:
         """Every video's row, by id."""
         return {row["video_id"]: row for row in self._tables["videos"].to_arrow().to_pylist()}
 
-    def put_video(self, row: Mapping[str, Any]) -> None:
-        """Write a video's row in place of the one it has."""
-        rows = pa.Table.from_pylist([dict(row)], schema=VIDEOS)
+    def put_videos(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write videos' rows in place of those that they have."""
+        if not rows:
+            return
+        table_rows = pa.Table.from_pylist([dict(row) for row in rows], schema=VIDEOS)
         self.check_alone()
         with self._writing("videos") as table:
             merge = table.merge_insert("video_id").when_matched_update_all().when_not_matched_insert_all()
-            merge.execute(rows)
+            merge.execute(table_rows)
 
-    def replace_rows(self, table: str, video_id: str, rows: pa.Table) -> None:
-        """A video's rows of `frames` or `segments`, in place of those it has.
+    def replace_rows(self, table: str, rows: pa.Table, old: Collection[str]) -> None:
+        """Add rows of `frames` or `segments`, in place of all that the videos `old` have there.
 
         Rows with vectors of another width than the table's start the table anew.
         """
@@ -108,38 +110,47 @@ class Store:
                 videos.update(where=ready, values={f"{table}_key": ""})  # after a kill all are redone
             with self._writing(table, commits=3):
                 self._make(table, rows.schema)
-        with self._writing(table) as own:
-            own.delete(col("video_id") == lit(video_id))
+            old = ()
+        if old:
+            with self._writing(table) as own:
+                own.delete(only_videos(old))
         if rows.num_rows:
             with self._writing(table) as own:
                 own.add(rows)
 
-    def remove_rows(self, video_id: str) -> None:
-        """Take a video's frames and segments out."""
-        for name in ("frames", "segments"):
+    def remove_rows(self, video_ids: Collection[str]) -> None:
+        """Take videos' frames and segments out."""
+        for name in ("frames", "segments") if video_ids else ():
             with self._writing(name) as table:
-                table.delete(col("video_id") == lit(video_id))
+                table.delete(only_videos(video_ids))
 
-    def remove_video(self, video_id: str) -> None:
-        """Take a video out: its own row last, so that a kill in between leaves it to be removed again."""
-        self.remove_rows(video_id)
+    def compact(self) -> None:
+        """Fold the small files of many commits into few: each commit lists them all."""
+        self.check_alone()
+        with _storing(self._uri):
+            for name in TABLES:
+                self._tables[name].optimize(cleanup_older_than=_KEEP)
+        self._left = self.versions()
+
+    def remove_videos(self, video_ids: Collection[str]) -> None:
+        """Take videos out: their own rows last, so that a kill in between leaves them to be removed again."""
+        self.remove_rows(video_ids)
         with self._writing("videos") as table:
-            table.delete(col("video_id") == lit(video_id))
+            table.delete(only_videos(video_ids))
 
     def finish(self, index_min_rows: int) -> None:
         """Fold new rows into the indices, compact, and make a vector index where a table has grown large.
 
         Raises BusyError when the tables do not hold what the videos' rows say: another writer was at work.
         """
-        self.check_alone()
+        self.compact()
         for name in ("frames", "segments"):
             table = self._tables[name]
-            table.optimize(cleanup_older_than=_KEEP)
             num_rows = table.count_rows()
             if num_rows >= index_min_rows and not has_vector_index(table):
                 logger.info("indexing %d vectors of %s", num_rows, name)
-                table.create_index("vector", config=_vector_index(num_rows))
-        self._tables["videos"].optimize(cleanup_older_than=_KEEP)
+                with _storing(self._uri):
+                    table.create_index("vector", config=_vector_index(num_rows))
         self._left = self.versions()
         self._check_whole()
 
@@ -159,11 +170,10 @@ class Store:
                 if expected.get(video_id, 0) != found.get(video_id, 0)
             }
         if wrong:
-            for video_id in wrong & videos.keys():
-                keys = {"frames_key": "", "segments_key": ""}
-                self.put_video({**videos[video_id], "state": "pending", **keys})
-            for video_id in wrong - videos.keys():
-                self.remove_rows(video_id)
+            keys = {"frames_key": "", "segments_key": ""}
+            known = wrong & videos.keys()
+            self.put_videos([{**videos[video_id], "state": "pending", **keys} for video_id in known])
+            self.remove_rows(wrong - videos.keys())
             raise BusyError(
                 f"{self._uri}: {len(wrong)} videos were written by two runs at once; let one machine at a time write "
                 "to a store, then run `mgv materialize` again, which does them anew (docs/scaling.md)"
@@ -179,12 +189,13 @@ class Store:
 
     def tag(self, tag: str) -> None:
         """Name the newest versions of all tables, so that they can be read again by that name."""
-        for name in TABLES:
-            table = self._tables[name]
-            if tag in table.tags.list():
-                table.tags.update(tag, table.version)
-            else:
-                table.tags.create(tag, table.version)
+        with _storing(self._uri):
+            for name in TABLES:
+                table = self._tables[name]
+                if tag in table.tags.list():
+                    table.tags.update(tag, table.version)
+                else:
+                    table.tags.create(tag, table.version)
 
 
 class Retention:
@@ -262,6 +273,8 @@ def _data_files(table: Any, version: int) -> dict[str, int]:
 def open_store(uri: str, *, anew_if_broken: bool = False) -> Store:
     """The store, for writing. One that cannot be read is moved aside and begun anew, or raises WorkspaceError."""
     try:
+        if anew_if_broken and (fault := damage(uri)):
+            raise OSError(fault)
         store = Store(uri)
         store.read_videos()
         return store
@@ -269,16 +282,69 @@ def open_store(uri: str, *, anew_if_broken: bool = False) -> Store:
         if not anew_if_broken or "://" in uri:
             raise broken(uri, error) from error
         aside = Path(f"{uri}.broken")
-        shutil.rmtree(aside, ignore_errors=True)
-        Path(uri).rename(aside)
+        number = 1
+        while aside.exists():
+            number += 1
+            aside = Path(f"{uri}.broken-{number}")
+        try:
+            Path(uri).rename(aside)
+        except OSError as fault:
+            raise WorkspaceError(f"{uri}: cannot be moved to {aside.name}: {fault.strerror}") from fault
         logger.warning("%s could not be read and was moved to %s", uri, aside.name)
         return Store(uri)
 
 
+def damage(uri: str, versions: Mapping[str, int] | None = None) -> str:
+    """What is wrong with the files of a local store's tables, at these versions or the newest; empty where nothing is.
+
+    Looks at which files there are and how long they are, and reads none: cheap, however large the library.
+    """
+    import lance
+
+    if "://" in uri or not Path(uri).is_dir():
+        return ""
+    for name in TABLES:
+        folder = Path(uri, f"{name}.lance")
+        if not folder.is_dir():
+            if versions is None:
+                continue  # made when it is first written
+            return f"the table {name!r} is gone"
+        try:
+            table = lance.dataset(str(folder), version=versions[name] if versions else None)
+            files = _data_files(table, table.version)
+        except LANCE_ERRORS as error:
+            return f"the table {name!r} cannot be opened: {_first_line(error)}"
+        for path, num_bytes in files.items():
+            file = folder / "data" / path
+            if not file.is_file():
+                return f"{path} of the table {name!r} is gone"
+            if num_bytes and file.stat().st_size != num_bytes:
+                return f"{path} of the table {name!r} has {file.stat().st_size} bytes, expected {num_bytes}"
+    return ""
+
+
+@contextmanager
+def _storing(uri: str) -> Iterator[None]:
+    """Around writes: what LanceDB cannot write raises WorkspaceError. What was finished before stays readable."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise WorkspaceError(
+            f"{uri}: the tables cannot be written ({_first_line(error)}); what was stored before is whole: make room, "
+            "or give write permission, then run `mgv materialize` again"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
 def broken(uri: str, error: Exception) -> WorkspaceError:
     """What to say when LanceDB cannot read its own files."""
-    first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-    return WorkspaceError(f"{uri}: the tables cannot be read ({first}); run `mgv materialize --rebuild`")
+    return WorkspaceError(
+        f"{uri}: the tables cannot be read ({_first_line(error)}); run `mgv doctor --fix`, or make them again by "
+        "`mgv materialize --rebuild`"
+    )
 
 
 @contextmanager

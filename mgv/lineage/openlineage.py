@@ -143,9 +143,9 @@ def _stage_run(
 ) -> Iterator[RunRecord]:
     """The last run of a stage: its own record, with what DVC knows of its inputs and outputs."""
     record = {
-        "prepare": workspace.root / "data/prepare/report.json",
-        "evaluate": workspace.root / "results/run.json",
-    }.get(stage, workspace.root / "models/train" / stage / "train.json")
+        "prepare": workspace.samples_dir / "report.json",
+        "evaluate": workspace.results_dir / "run.json",
+    }.get(stage, workspace.trained_dir / stage / "train.json")
     if not record.is_file():
         return
     facts = json.loads(record.read_text(encoding="utf-8"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from mgv.media.container import check_file, read_track, shown
+from mgv.media.container import check_file, open_container, read_track, shown
 from mgv.records import Video
 
 logger = logging.getLogger(__name__)
@@ -53,3 +53,12 @@ def probe(path: Path, video_id: str) -> Video:
         audio_codec=track.audio_codec,
         size_bytes=size_bytes,
     )
+
+
+def header_seconds(path: Path) -> float:
+    """How long a file's header says that it lasts; 0 where it cannot be read or does not say."""
+    try:
+        with open_container(path) as container:
+            return max((container.duration or 0) / 1e6, 0.0)
+    except Exception:  # only an estimate: whatever is wrong with the file is found when it is read
+        return 0.0

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mgv.errors import MediaError
+from mgv.errors import AccessError, MediaError
 from mgv.media.container import shown
 from mgv.media.embedded import read_text_track, spoken_language, text_tracks
 from mgv.media.sidecars import find_sidecars
@@ -29,19 +30,22 @@ class Words:
     """Files and tracks that were not used, and why; what may be wrong with the one that was."""
 
 
-def read_words(path: Path, video: Video) -> Words:
+def read_words(path: Path, video: Video, names: Iterable[str] | None = None) -> Words:
     """The subtitles that best tell what is said: a file beside the video, else a text track inside it.
 
-    A file that cannot be read, holds no cue or none within the video is noted, and the next one is tried.
+    names: the files to choose among, else the video's folder is listed. A file that cannot be read, holds no cue or
+    none within the video is noted, and the next one is tried. Raises AccessError where one cannot be read just now.
     """
     notes: list[str] = []
-    for sidecar in find_sidecars(path, spoken=lambda: _spoken(path)):
+    for sidecar in find_sidecars(path, names, spoken=lambda: _spoken(path)):
         name = sidecar.path.name
         if sidecar.refusal:
             notes.append(f"{name} is not used: {sidecar.refusal}")
             continue
         try:
             subtitles = read_subtitle_file(sidecar.path, video.frame_rate).within(video.duration_s)
+        except AccessError:
+            raise
         except MediaError as error:
             reason = str(error).removeprefix(f"{shown(sidecar.path)}: ")
             notes.append(f"{name} is not used: {reason}")

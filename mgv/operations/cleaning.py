@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -24,20 +25,22 @@ from mgv.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
-KINDS = {
-    "videos": "data/videos",
-    "library": "data/library",
-    "features": "data/features",
-    "samples": "data/prepare",
-    "scenes": "data/scenes",
-    "receipts": "data/receipts",
-    "models": "models/train",
-    "published": "models/published",
-    "states": "models/resume",
-    "results": "results",
-    "dvc_cache": ".dvc/cache",
-}
-"""What lies where; everything else is `other`."""
+
+def places(workspace: Workspace) -> dict[str, Path]:
+    """What lies where, by kind; everything else is `other`."""
+    return {
+        "videos": workspace.videos_dir,
+        "library": workspace.root / "data" / "library",
+        "features": workspace.features_dir,
+        "samples": workspace.samples_dir,
+        "scenes": workspace.scenes_dir,
+        "receipts": workspace.receipts_dir,
+        "models": workspace.trained_dir,
+        "published": workspace.published_dir,
+        "states": workspace.states_dir,
+        "results": workspace.results_dir,
+        "dvc_cache": workspace.dvc_cache_dir,
+    }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,9 +78,9 @@ class Cleanup:
 def disk_usage(workspace: Workspace) -> dict[str, int]:
     """Bytes on the workspace's disk by kind. A file under two names (DVC's cache) counts once."""
     seen: set[tuple[int, int]] = set()
-    places = {kind: workspace.root / place for kind, place in KINDS.items()}
-    usage = {kind: _bytes_in(place, seen, ()) for kind, place in places.items()}
-    usage["other"] = _bytes_in(workspace.root, seen, tuple(places.values()))
+    known = places(workspace)
+    usage = {kind: _bytes_in(place, seen, ()) for kind, place in known.items()}
+    usage["other"] = _bytes_in(workspace.root, seen, tuple(known.values()))
     return usage
 
 
@@ -191,10 +194,10 @@ def _finished(manifest: Manifest) -> datetime:
 
 def _tags_of_receipts(workspace: Workspace) -> set[str]:
     tags = set()
-    for path in (workspace.root / KINDS["receipts"]).glob("*.json"):
+    for path in workspace.receipts_dir.glob("*.json"):
         try:
             tags.add(str(json.loads(path.read_text(encoding="utf-8"))["library"]["tag"]))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             logger.warning("%s: not a receipt that can be read", path.name)
     return tags
 
@@ -261,28 +264,28 @@ def _old_files(workspace: Workspace, age: timedelta, grace: timedelta) -> Iterat
         return max(each.lstat().st_mtime for each in files) <= now - since.total_seconds()
 
     groups = {
-        "states": [root / KINDS["states"]],
-        "answers": [root / "results" / "answers"],
+        "states": [workspace.states_dir],
+        "answers": [workspace.answers_dir],
     }
     for kind, folders in groups.items():
         for folder in folders:
             for path in sorted(folder.glob("*")):
                 if untouched(path, age):
                     yield removal(kind, path)
-    features = root / KINDS["features"]
+    features = workspace.features_dir
     if features.is_dir() and untouched(features, age):
         yield removal("features", features)
-    for path in _temporary(root):
+    for path in _temporary(workspace):
         if path.exists() and untouched(path, grace):
             yield removal("temporary", path)
 
 
-def _temporary(root: Path) -> Iterator[Path]:
+def _temporary(workspace: Workspace) -> Iterator[Path]:
     """What a killed run may have left: files and folders written beside their place, and a store put aside."""
     for top in ("data", "models", "results"):
-        for folder, folders, names in os.walk(root / top):
+        for folder, folders, names in os.walk(workspace.root / top):
             here = Path(folder)
-            if here in (root / KINDS["videos"], root / KINDS["library"], root / KINDS["states"]):
+            if here in (workspace.videos_dir, workspace.root / "data" / "library", workspace.states_dir):
                 folders.clear()
                 continue
             found = [name for name in (*folders, *names) if _is_temporary(name)]
@@ -291,9 +294,10 @@ def _temporary(root: Path) -> Iterator[Path]:
 
 
 def _is_temporary(name: str) -> bool:
-    return (name.startswith(".") and name.endswith((".tmp", ".partial"))) or name in (
-        ".partial",
-        "library.broken",
+    return (
+        (name.startswith(".") and name.endswith((".tmp", ".partial")))
+        or name == ".partial"
+        or re.fullmatch(r"library\.broken(-[0-9]+)?", name) is not None
     )
 
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
 
 from mgv.errors import MgvError, WorkspaceError
-from mgv.library.manifest import read_manifest
+from mgv.operations.health import HealthCheck, check
+from mgv.operations.kept import kept_checks
 from mgv.packages import install_command
-from mgv.registry import champion, live, verify
 from mgv.starter.weights import cache_dir, starter_status
-from mgv.workspace import Workspace, find_workspace
+from mgv.workspace import find_workspace
+
+logger = logging.getLogger(__name__)
 
 _PACKAGES = (
     "torch", "transformers", "prefect", "dvc", "lancedb", "av", "faster-whisper", "pillow",
@@ -28,17 +29,24 @@ _EXTRAS = {
 """By package: the extra that holds it, what it is good for, and the setting that then turns it on."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HealthCheck:
-    """One thing that was looked at."""
+def fix(start: Path, on_step: Callable[[HealthCheck], None] = lambda _: None) -> list[HealthCheck]:
+    """Make again what can be made again, a thing at a time, and examine the result.
 
-    name: str
-    ok: bool
-    level: Literal["missing", "optional"]
-    """How much it matters when it is not ok."""
-    found: str
-    advice: str
-    """What to do about it; empty when it is ok."""
+    on_step is given each check whose fault is about to be mended. A mending that fails leaves its check as it was.
+    """
+    tried: set[str] = set()
+    while True:
+        checks = examine(start)
+        todo = next((each for each in checks if each.fix and not each.ok and each.name not in tried), None)
+        if todo is None:
+            return checks
+        tried.add(todo.name)
+        on_step(todo)
+        assert todo.fix is not None, "asked for above"
+        try:
+            todo.fix()
+        except MgvError as error:
+            logger.warning("%s: %s", todo.name, error)
 
 
 def examine(start: Path) -> list[HealthCheck]:
@@ -46,37 +54,27 @@ def examine(start: Path) -> list[HealthCheck]:
     return [*_programs(), *_packages(), *_weights(), _device(), *_workspace(start)]
 
 
-def _check(name: str, ok: bool, found: str, advice: str, *, optional: bool = False) -> HealthCheck:
-    return HealthCheck(
-        name=name,
-        ok=ok,
-        level="optional" if optional else "missing",
-        found=found,
-        advice="" if ok else advice,
-    )
-
-
 def _programs() -> Iterator[HealthCheck]:
     version = platform.python_version()
     supported = (3, 11) <= sys.version_info[:2] < (3, 14)
-    yield _check("python", supported, version, "use Python 3.11, 3.12 or 3.13")
+    yield check("python", supported, version, "use Python 3.11, 3.12 or 3.13")
     git = shutil.which("git")
-    yield _check("git", git is not None, git or "not found", "install git; a workspace is a git repository")
+    yield check("git", git is not None, git or "not found", "install git; a workspace is a git repository")
 
 
 def _packages() -> Iterator[HealthCheck]:
     for name in _PACKAGES:
         version = _version(name)
-        yield _check(name, version is not None, version or "not installed", f"pip install {name}")
+        yield check(name, version is not None, version or "not installed", f"pip install {name}")
     decord = importlib.util.find_spec("decord") is not None
-    yield _check(
+    yield check(
         "decord", decord, _version("decord") or "not installed",
         "nothing to do: it has no wheel for this machine, PyAV reads instead", optional=True,
     )  # fmt: skip
     for name, (extra, use, setting) in _EXTRAS.items():
         version = _version(name)
         advice = f"{use}: {install_command(extra)}, then mgv config set {setting}"
-        yield _check(name, version is not None, version or "not installed", advice, optional=True)
+        yield check(name, version is not None, version or "not installed", advice, optional=True)
 
 
 def _weights() -> Iterator[HealthCheck]:
@@ -87,8 +85,8 @@ def _weights() -> Iterator[HealthCheck]:
             found, advice = f"{part.package} {part.version}, not converted yet", "mgv setup"
         else:
             found, advice = f"{part.what}, {(part.size_bytes or 0) / 1e6:.0f} MB in {part.path}", ""
-        yield _check(f"starter {part.word}", not advice, found, advice)
-    yield _check("cache", True, str(cache_dir()), "")
+        yield check(f"starter {part.word}", not advice, found, advice)
+    yield check("cache", True, str(cache_dir()), "")
 
 
 def _device() -> HealthCheck:
@@ -96,54 +94,20 @@ def _device() -> HealthCheck:
 
     device = choose_device("auto")
     found = "cpu (larger models want a GPU)" if device == "cpu" else device
-    return _check("device", True, found, "")
+    return check("device", True, found, "")
 
 
 def _workspace(start: Path) -> Iterator[HealthCheck]:
     try:
         workspace = find_workspace(start)
     except WorkspaceError as error:
-        yield _check("workspace", False, str(error), "mgv init DIR", optional=True)
+        yield check("workspace", False, str(error), "mgv init DIR", optional=True)
         return
     except MgvError as error:
-        yield _check("workspace", False, str(error), "fix params.yaml")
+        yield check("workspace", False, str(error), "fix params.yaml")
         return
-    yield _check("workspace", True, str(workspace.root), "")
-    yield _library(workspace)
-    yield _champion(workspace)
-
-
-def _library(workspace: Workspace) -> HealthCheck:
-    from mgv.library.plan import up_to_date
-
-    try:
-        manifest = read_manifest(workspace.manifest)
-        current = up_to_date(workspace) is not None
-    except MgvError as error:
-        return _check("library", False, str(error), "mgv materialize --rebuild")
-    if manifest is None:
-        return _check(
-            "library", False, "nothing materialised yet", "mgv ingest FILES && mgv materialize", optional=True
-        )
-    found = f"{len(manifest.items)} videos, {manifest.num_frames} frames, {manifest.num_segments} segments"
-    return _check(
-        "library", current, found, "mgv materialize (videos, parts or parameters have changed)", optional=True
-    )
-
-
-def _champion(workspace: Workspace) -> HealthCheck:
-    try:
-        current = champion(workspace)
-        if current is None:
-            return _check("champion", True, "none; searches answer from the newest library", "")
-        verify(workspace.published_dir / current.version)
-        library = live(workspace).manifest.tag
-        newest = read_manifest(workspace.manifest)
-    except MgvError as error:
-        return _check("champion", False, str(error), "mgv models")
-    current_one = newest is not None and newest.tag == library
-    advice = "mgv promote --library-tag newest (a newer library waits)"
-    return _check("champion", current_one, f"{current.version} with library {library}", advice, optional=True)
+    yield check("workspace", True, str(workspace.root), "")
+    yield from kept_checks(workspace)
 
 
 def _version(package: str) -> str | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mgv import registry
 from mgv.errors import MgvError, WorkspaceError
 from mgv.library.manifest import read_manifest, versions
-from mgv.operations.cleaning import KINDS, disk_usage
+from mgv.operations.cleaning import disk_usage
 from mgv.retrain import read_note
 from mgv.workspace import Workspace
 
@@ -35,7 +35,7 @@ class Metric:
 def measure(workspace: Workspace) -> list[Metric]:
     """Every figure of a workspace, as it is now."""
     found = [*_library(workspace), *_models(workspace), *_disk(workspace)]
-    receipts = workspace.root / KINDS["receipts"]
+    receipts = workspace.receipts_dir
     count = sum(1 for _ in receipts.glob("*.json")) if receipts.is_dir() else 0
     found.append(Metric(name="mgv_receipts", help="Answers whose receipt is kept.", value=count))
     return [*found, *_retrain(workspace)]
@@ -81,7 +81,7 @@ def _models(workspace: Workspace) -> Iterator[Metric]:
             if each.version == current.version:
                 yield from _scores("mgv_champion_score", "The live model's evaluation.", each.metrics)
     try:
-        last = json.loads((workspace.root / "results" / "metrics.json").read_text(encoding="utf-8"))
+        last = json.loads((workspace.results_dir / "metrics.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return
     yield from _scores("mgv_evaluation_score", "The last evaluation.", last)

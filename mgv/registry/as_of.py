@@ -20,7 +20,7 @@ from mgv.library.manifest import (
 )
 from mgv.registry.promotion import Promotion, champion, find_published, history, parse_history
 from mgv.registry.versions import VERSION, verify, version_names
-from mgv.workspace import Workspace
+from mgv.workspace import LIBRARY_POINTER, VIDEOS_POINTER, Workspace
 
 CHAMPION = "champion"
 """Stands for the live model wherever a video language model is named."""
@@ -94,15 +94,31 @@ def _live_when(workspace: Workspace, moment: datetime) -> Live:
 
 
 def _live_in(workspace: Workspace, commit: str) -> Live:
-    """What was live when a commit was made: its champion.json, else its data/library.json."""
+    """What was live when a commit was made: its champion.json, else its library.
+
+    That is its data/library.json where the DVC stage made it, else the newest one of its data/videos.dvc.
+    """
     root = workspace.root
     kept = versioning.read_at(root, commit, "models/published/champion.json")
     if kept is not None and (entries := parse_history(kept, f"champion.json of {commit[:12]}")):
         return _live_with(workspace, entries[-1])
-    text = versioning.read_at(root, commit, "data/library.json")
-    if text is None:
-        raise WorkspaceError(f"commit {commit[:12]} holds no library (data/library.json)")
-    return Live(manifest=parse_manifest(text, f"library.json of {commit[:12]}"), model=None, version=None)
+    text = versioning.read_at(root, commit, LIBRARY_POINTER)
+    manifest = None if text is None else parse_manifest(text, f"library.json of {commit[:12]}")
+    listing = versioning.tracked_version_at(root, commit, VIDEOS_POINTER)
+    if manifest is None or manifest.listing != listing:  # `mgv materialize` made it, not the DVC stage
+        manifest = _made_of(workspace, listing) or manifest
+    if manifest is None:
+        raise WorkspaceError(
+            f"commit {commit[:12]} names no library that is kept here: its data/videos.dvc is not that of any; "
+            "`git log data/videos.dvc` lists the commits that have one"
+        )
+    return Live(manifest=manifest, model=None, version=None)
+
+
+def _made_of(workspace: Workspace, listing: str | None) -> Manifest | None:
+    """The newest library that was made of this version of data/videos."""
+    kept = versions(workspace) if listing else []
+    return next((manifest for manifest in reversed(kept) if manifest.listing == listing), None)
 
 
 def _live_with(workspace: Workspace, entry: Promotion) -> Live:

@@ -110,8 +110,8 @@ def _write_lineage(workspace: Workspace, version: str, candidate: _Candidate, fl
     if candidate.evaluation is not None:
         for name in ("metrics.json", "run.json"):
             shutil.copyfile(candidate.evaluation.folder / name, folder / name)
-    curves = workspace.root / "results/train" / source.name / "curves"
-    if curves.is_dir() and source.parent == workspace.root / "models/train":
+    curves = workspace.results_dir / "train" / source.name / "curves"
+    if curves.is_dir() and source.parent == workspace.trained_dir:
         shutil.copytree(curves, folder / "curves", copy_function=shutil.copyfile)
     keep_version(workspace, library)
     commit = versioning.head(workspace.root)
@@ -180,7 +180,7 @@ def _evaluation(workspace: Workspace, results: Path | None, digest: str) -> Eval
 
     Results that no video language model answered, of the library alone, go with any model.
     """
-    folder = results or workspace.root / "results"
+    folder = results or workspace.results_dir
     if results is None and not all((folder / name).is_file() for name in ("run.json", "metrics.json")):
         return None
     evaluation = read_evaluation(folder)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mgv import versioning
-from mgv.errors import BusyError, WeightsError, WorkspaceError
-from mgv.files import file_digests
+from mgv.errors import WeightsError, WorkspaceError
+from mgv.files import file_digests, holding
 from mgv.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -79,16 +79,7 @@ def track(workspace: Workspace, version: str) -> None:
 @contextmanager
 def writing(workspace: Workspace) -> Iterator[None]:
     """Hold the registry. Raises BusyError when another process holds it for too long."""
-    from filelock import FileLock, Timeout
-
     folder = workspace.published_dir
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock", timeout=LOCK_TIMEOUT_S):
-            yield
-    except Timeout as error:
-        raise BusyError(
-            f"{folder}: another process has been publishing for {LOCK_TIMEOUT_S:.0f} s; try again"
-        ) from error
-    except PermissionError as error:
-        raise WorkspaceError(f"{folder}: no permission to write here") from error
+    busy = f"{folder}: another process has been publishing for {LOCK_TIMEOUT_S:.0f} s; try again"
+    with holding(folder / ".lock", busy, timeout_s=LOCK_TIMEOUT_S):
+        yield

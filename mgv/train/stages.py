@@ -78,7 +78,7 @@ def train_stage(workspace: Workspace, stage: str, progress: Progress | None = No
     _adapt(model, chosen, params.model)
     if params.train.cache_features:
         with accelerator.main_process_first():
-            eye.cache = FeatureCache(workspace.root / "data/features", params.train.cache_max_gb)
+            eye.cache = FeatureCache(workspace.features_dir, params.train.cache_max_gb)
             if accelerator.is_main_process:
                 _look_at_all(eye, eye.cache, list(files.values()), report)
     weights = read_weights(files["train"].path.parent)
@@ -94,8 +94,8 @@ def train_stage(workspace: Workspace, stage: str, progress: Progress | None = No
         "data": {split: file_digest(file.path) for split, file in files.items()},
         "weights": base,
     } | ({"source_weights": weights} if weights else {})
-    resume = workspace.root / "models/resume" / stage
-    log = Log(resume / "log", workspace.root / "results/tensorboard" / stage, accelerator.is_main_process)
+    resume = workspace.states_dir / stage
+    log = Log(resume / "log", workspace.results_dir / "tensorboard" / stage, accelerator.is_main_process)
     run = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()
     try:
         outcome = train(
@@ -121,14 +121,14 @@ def train_stage(workspace: Workspace, stage: str, progress: Progress | None = No
         model.load_state_dict(learnt, strict=False)
         eye.model = model
     scores = measure(model, lessons["validation"], eye, accelerator) if "validation" in lessons else None
-    folder = workspace.root / "models/train" / stage
+    folder = workspace.trained_dir / stage
     if accelerator.is_main_process:
         answers = sample_answers(model, lessons.get("validation", lessons["train"]), eye, NUM_ANSWERS)
         metrics = _metrics(outcome.num_steps, log.recent("train/loss", NUM_LOSSES), scores)
         card = model_card(model) + _card(about, metrics)
         save_checkpoint(model, processor, folder, card)
         write_json(folder / "train.json", about | {"metrics": metrics, "answers": answers})
-        _publish_curves(resume / "log", workspace.root / "results/train" / stage, metrics)
+        _publish_curves(resume / "log", workspace.results_dir / "train" / stage, metrics)
         shutil.rmtree(resume)
     accelerator.wait_for_everyone()
     return StageReport(stage=stage, folder=folder, outcome=outcome, scores=scores)
@@ -140,7 +140,7 @@ def begin_model(workspace: Workspace, stage: str, device: str) -> tuple[VideoLLM
     number = STAGES.index(stage)
     if number == 0:
         return new_model(params, device)
-    before = workspace.root / "models/train" / STAGES[number - 1]
+    before = workspace.trained_dir / STAGES[number - 1]
     if not (before / "config.json").is_file():
         raise WorkspaceError(
             f"{before}: no model there; stage {stage} starts from it: run `mgv train {STAGES[number - 1]}`"

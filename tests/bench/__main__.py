@@ -26,6 +26,7 @@ BENCHMARKS = {
     "train": "training beside a plain loop that does what upstream does",
     "scale": "materialising on Ray workers beside one process",
     "memory": "peak memory on an hour of video",
+    "hostile": "mutated inputs, kills, full disks, read-only libraries and damage",
 }
 
 

@@ -264,10 +264,9 @@ def fill(workspace: Workspace, made: Makings, num_rows: int) -> None:
     video_ids = [f"{number:064x}" for number in range(num_rows // FRAMES_PER_VIDEO)]
     for begin in range(0, len(video_ids), VIDEOS_PER_WRITE):
         here = video_ids[begin : begin + VIDEOS_PER_WRITE]
-        store.replace_rows("frames", here[0], frame_rows(made, here, random))
-        store.replace_rows("segments", here[0], segment_rows(made, here, random))
-    for number, video_id in enumerate(video_ids):
-        store.put_video(video_row(video_id, number))
+        store.replace_rows("frames", frame_rows(made, here, random), ())
+        store.replace_rows("segments", segment_rows(made, here, random), ())
+    store.put_videos([video_row(video_id, number) for number, video_id in enumerate(video_ids)])
 
 
 def finish(workspace: Workspace, index_min_rows: int) -> None:

@@ -53,7 +53,10 @@ def test_every_fault_is_named_with_its_line_and_the_exit_code_is_two(mine: Path)
 
 def test_another_format_is_checked_by_its_name_and_rows_of_text_are_no_fault(mine: Path):
     talk = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A cat."}]
-    rows = [{"image": "cat.jpg", "conversations": talk}, {"conversations": talk}]
+    rows = [
+        {"image": "cat.jpg", "conversations": talk},
+        {"conversations": [{"from": "human", "value": "2+2?"}, {"from": "gpt", "value": "4"}]},
+    ]
     text = json.dumps(rows)
     (mine.parent / "llava.json").write_text(text)
     done = mgv("prepare", "--check", "llava.json", "--source", "llava", "--media", ".", cwd=mine.parent)
@@ -106,7 +109,7 @@ def test_the_documentation_shows_what_the_validator_really_says(tmp_path: Path):
     (tmp_path / "mine.jsonl").write_text(rows)
     (tmp_path / "media").mkdir()
     for name in ("talk.mp4", "cat.jpg"):
-        (tmp_path / "media" / name).touch()
+        (tmp_path / "media" / name).write_bytes(b"-")
     done = mgv("prepare", "--check", "mine.jsonl", "--media", "media", cwd=tmp_path)
     assert done.stdout == said.partition("```text\n")[2].partition("```\n")[0]
 

@@ -40,7 +40,7 @@ def media(tmp_path: Path) -> Path:
     folder = tmp_path / "media"
     for name in ("v1.mp4", "v2.mkv", "007.mp4", "sub/3.webm", "1.jpg", "a b.mp4"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
+        (folder / name).write_bytes(b"-")
     return folder
 
 
@@ -85,7 +85,7 @@ def test_llava_conversations(tmp_path: Path, media: Path):
         sample_id="llava/2", media=f"{media}/v1.mp4", media_id="",
         turns=(Turn(question="What is done?", answer="Nothing."),),
     )  # fmt: skip
-    assert text == "line 38: text alone, no image or video"
+    assert text == "row 3 (line 38): text alone, no image or video"
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,11 @@ def test_llava_conversations(tmp_path: Path, media: Path):
         ({"video": "v1.mp4", "conversations": said("<video><video> q", "a")}, "2 marks <image> or <video>"),
         ({"video": "v1.mp4"}, "no 'conversations'"),
         ({"video": "v1.mp4", "conversations": [{"from": [], "value": 1}]}, "turn 1 is from '[]'"),
-        ({"video": ["v1.mp4", "v2.mp4"], "conversations": said("q", "a")}, "video is a list, expected text"),
-        ({"video": "v1.mp4", "image": "1.jpg"}, "both an image and a video"),
+        (
+            {"video": ["v1.mp4", "v2.mp4"], "conversations": said("q", "a")},
+            "video names 2 files, expected one",
+        ),
+        ({"video": "v1.mp4", "image": "1.jpg"}, "'image' and 'video', expected one of them"),
         ("text", "'text', expected an object"),
     ],
 )
@@ -126,7 +129,7 @@ def test_rows_of_video_chatgpt_about_one_video_become_one_sample_of_turns_that_s
         ],
     )
     assert read("video_chatgpt", path, media) == [
-        "line 1: a is empty, expected text",
+        "row 3 (line 1): a is empty, expected text",
         Sample(
             sample_id="video_chatgpt/v1", media=f"{media}/v1.mp4", media_id="",
             turns=(Turn(question="What?", answer="A dog."), Turn(question="Why?", answer="No reason.")),
@@ -135,7 +138,7 @@ def test_rows_of_video_chatgpt_about_one_video_become_one_sample_of_turns_that_s
             sample_id="video_chatgpt/v2", media=f"{media}/v2.mkv", media_id="",
             turns=(Turn(question="Who?", answer="Nobody."),),
         ),
-        f"line 1: no such video: {media}/v9.mp4, nor .mkv, .webm or another video suffix",
+        f"row 5 (line 1): no such video: {media}/v9.mp4, nor .mkv, .webm or another video suffix",
     ]  # fmt: skip
 
 
@@ -176,7 +179,7 @@ def test_cc_sbu_align(tmp_path: Path, media: Path):
     sample, missing = read("cc_sbu_align", path, media)
     assert isinstance(sample, Sample)
     assert (sample.media, sample.is_image, sample.turns[0].answer) == (f"{media}/1.jpg", True, "A cat.")
-    assert missing == f"line 1: no such file: {media}/2.jpg"
+    assert missing == f"row 2 (line 1): no such file: {media}/2.jpg"
 
 
 @pytest.fixture
@@ -260,7 +263,7 @@ def test_a_corrupt_member_is_named_and_the_rest_is_read(shards: Path):
 )
 @pytest.mark.parametrize("folder", [True, False])
 def test_a_name_that_leads_out_of_its_folder_is_refused(tmp_path: Path, media: Path, name: str, folder: bool):
-    (tmp_path / "secret.mp4").touch()
+    (tmp_path / "secret.mp4").write_bytes(b"-")
     given = media if folder else None
     turn = {"question": "q", "answer": "a"}
     named = dict.fromkeys(("video", "video_id", "image_id", "page_dir"), name)
@@ -319,7 +322,8 @@ def test_a_list_is_read_item_by_item_with_its_lines_whatever_the_block(
     items = [{"image_id": f"v{n}", "caption": "é\n" * n, "deep": {"x": [n, "]", '"}']}} for n in range(1, 40)]
     path = write_json(tmp_path / "x.json", {"annotations": items}, indent=2, ensure_ascii=False)
     lines = path.read_text().splitlines()
-    expected = [f"line {number}" for number, line in enumerate(lines, 1) if line == "    {"]
+    begins = [number for number, line in enumerate(lines, 1) if line == "    {"]
+    expected = [f"row {row} (line {line})" for row, line in enumerate(begins, 1)]
     for block in (1, 7, 64, 2**20):
         monkeypatch.setattr(rows, "_BLOCK", max(block, 32))
         found = list(rows.read_rows(path))
@@ -348,3 +352,28 @@ def test_an_unknown_source_is_named_with_those_that_exist():
 
 def test_a_bad_row_says_its_file_and_place():
     assert str(BadRow(Path("a.json"), "line 3", "no 'q'")) == "a.json, line 3: no 'q'"
+
+
+def test_rows_of_images_videos_and_messages_are_understood_or_named(tmp_path: Path, media: Path):
+    said = [{"role": "user", "content": "<video>What?"}, {"role": "assistant", "content": "A cat."}]
+    upper_case = [{"from": "Human", "value": "<video>Who?"}, {"from": "GPT", "value": "Me."}]
+    rows = [
+        {"videos": ["v1.mp4"], "messages": said},
+        {"videos": ["v1.mp4", "v2.mkv"], "messages": said},
+        {"clip": "v1.mp4", "messages": said},
+        {"video": "v1.mp4", "conversations": upper_case},
+    ]
+    path = write_json(tmp_path / "rows.json", rows)
+    first, two, unknown, upper = read("llava", path, media)
+    assert isinstance(first, Sample)
+    assert (first.media, first.turns) == (f"{media}/v1.mp4", (Turn(question="What?", answer="A cat."),))
+    assert two == "row 2 (line 1): videos names 2 files, expected one"
+    assert str(unknown).startswith("row 3 (line 1): <image> or <video> in the text, but no 'image'")
+    assert isinstance(upper, Sample)
+
+
+def test_an_empty_media_file_is_named(tmp_path: Path, media: Path):
+    (media / "zero.mp4").touch()
+    talk = [{"from": "human", "value": "<video>What?"}, {"from": "gpt", "value": "A cat."}]
+    path = write_json(tmp_path / "rows.json", [{"video": "zero.mp4", "conversations": talk}])
+    assert read("llava", path, media) == [f"row 1 (line 1): an empty file: {media}/zero.mp4"]

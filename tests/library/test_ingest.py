@@ -254,8 +254,8 @@ def test_bins_previews_hidden_folders_downloads_and_code_are_not_walked(
     assert (taken.outcome, taken.name) == ("added", "kept.mp4")
     assert skipped.outcome == "skipped"
     assert skipped.reason == (
-        "not looked at: 2 bins, 1 hidden files, 1 hidden folders, 2 partial downloads, 1 preview folders, "
-        "1 source code files"
+        "not looked at: 2 bins, 1 hidden file, 1 hidden folder, 2 partial downloads, 1 preview folder, "
+        "1 source code file"
     )
     other = make_video(folder / "#recycle" / "other.mp4", num_frames=11)
     assert outcomes(workspace, other) == [("added", "other.mp4")]  # named outright

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from mgv import versioning
 from mgv.ask.library import Library
 from mgv.encoders.loaded import Parts
-from mgv.errors import BusyError, WorkspaceError
+from mgv.errors import AccessError, BusyError, WorkspaceError
 from mgv.library.ingest import ingest, stored_files
 from mgv.library.manifest import read_manifest
 from mgv.library.materialize import Report, materialize
@@ -226,6 +229,7 @@ def test_a_lost_store_is_made_again(library: Workspace, tmp_path: Path):
 
 KILLED = """
 import os, signal, sys
+from collections.abc import Callable
 from pathlib import Path
 from mgv.library import store
 from mgv.library.materialize import materialize
@@ -240,14 +244,14 @@ def deadly(method):
             os.kill(os.getpid(), signal.SIGKILL)
         return method(*args)
     return call
-for name in ("put_video", "replace_rows", "finish", "tag"):
+for name in ("put_videos", "replace_rows", "finish", "tag"):
     setattr(store.Store, name, deadly(getattr(store.Store, name)))
 materialize(find_workspace(Path(sys.argv[1])))
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("at", [3, 6, 9, 10])
+@pytest.mark.parametrize("at", [2, 3, 4, 5, 6])
 def test_a_kill_at_any_step_and_a_second_run_equal_one_run(library: Workspace, at: int, tmp_path: Path):
     script = tmp_path / "killed.py"
     script.write_text(KILLED)
@@ -261,3 +265,83 @@ def test_a_kill_at_any_step_and_a_second_run_equal_one_run(library: Workspace, a
     stored = digest_from_tables(library)
     assert resumed.digest == materialize(library, rebuild=True).manifest.digest
     assert digest_from_tables(library) == stored
+
+
+def fail_with(fault: Exception) -> Callable[..., None]:
+    def fail(*_: object, **__: object) -> None:
+        raise fault
+
+    return fail
+
+
+@pytest.mark.parametrize("fault", [MemoryError(), AccessError("talk.mp4: no permission to read it")])
+def test_a_rebuild_that_fails_keeps_the_library_that_there_was_and_says_so(
+    library: Workspace, monkeypatch: pytest.MonkeyPatch, fault: Exception
+):
+    before = materialize(library).manifest
+    with monkeypatch.context() as patch:
+        patch.setattr("mgv.library.compute.read_frames", fail_with(fault))
+        report = materialize(library, rebuild=True)
+    assert set(report.kept) == {"still.mp4", "talk.mp4"}
+    assert report.is_worse
+    assert report.manifest.digest == before.digest
+    assert len(Library.open(library.root).search("rocket")) > 0
+
+
+def test_a_video_that_could_not_be_read_for_a_moment_is_tried_again(
+    library: Workspace, monkeypatch: pytest.MonkeyPatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr("mgv.library.compute.probe", fail_with(AccessError("talk.mp4: no permission")))
+        assert set(materialize(library).manifest.failed) == {"still.mp4", "talk.mp4"}
+    report = materialize(library)
+    assert (report.computed, report.manifest.failed) == (("still.mp4", "talk.mp4"), {})
+
+
+def test_rows_of_another_embedder_are_not_kept(library: Workspace, monkeypatch: pytest.MonkeyPatch):
+    materialize(library)
+    other = set_params(
+        library.root, materialize={"frame_embedder": {"name": "conse", "pretrained": "random"}}
+    )
+    monkeypatch.setattr("mgv.library.compute.read_frames", fail_with(RuntimeError("no memory")))
+    report = materialize(other)
+    assert (report.kept, report.lost, report.is_worse) == ({}, ("still.mp4", "talk.mp4"), True)
+
+
+def test_a_disk_that_is_not_mounted_takes_no_library_away(library: Workspace, tmp_path: Path):
+    materialize(library)
+    library.videos_dir.rename(tmp_path / "elsewhere")
+    for folder_is_there in (False, True):
+        if folder_is_there:
+            library.videos_dir.mkdir()
+        with pytest.raises(WorkspaceError, match="dvc checkout"):
+            materialize(library)
+    assert len(Library.open(library.root).videos()) == 2
+
+
+def test_what_is_materialised_is_what_dvc_keeps(library: Workspace):
+    words = SUBTITLES.replace("parrot", "penguin")
+    (library.videos_dir / "talk.vtt").unlink()
+    (library.videos_dir / "talk.vtt").write_text(words)
+    listing = materialize(library).manifest.listing
+    assert listing is not None
+    held = versioning.listing(library.root, listing)
+    assert held is not None
+    assert held["talk.vtt"] == hashlib.md5(words.encode()).hexdigest()
+
+
+def test_many_videos_are_stored_by_few_commits(workspace: Workspace, tmp_path: Path):
+    for number in range(12):
+        (tmp_path / "many").mkdir(exist_ok=True)
+        make_video(tmp_path / "many" / f"{number:02}.mp4", num_frames=2 + number)
+    ingest(workspace, [tmp_path / "many"])
+    report = materialize(workspace)
+    assert len(report.computed) == 12
+    tables = open_for_reading(workspace.store_uri, report.manifest.versions)
+    assert all(len(table.list_versions()) < 12 for table in tables.values())
+
+
+def test_videos_computed_by_threads_make_the_same_library(library: Workspace):
+    digest = materialize(library).manifest.digest
+    threaded = set_params(library.root, materialize={"num_workers": 2})
+    assert materialize(threaded, rebuild=True).manifest.digest == digest
