@@ -87,7 +87,10 @@ class Citation:
     video: str
     video_id: str
     start_s: float
+    """Of what was said, where a sentence is quoted; else of the moment."""
     end_s: float
+    quote: str = ""
+    """The whole sentences that carry what is said; empty where it rests on the moment's picture or on all of it."""
 
 
 Locate = Callable[[Moment], Path]
@@ -105,12 +108,25 @@ class Look:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Quote:
+    """Whole sentences of one moment that carry an answer."""
+
+    number: int
+    """The moment's, from 1, as in citations."""
+    start_s: float
+    end_s: float
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Written:
     """What an answerer wrote, and what it looked at to write it."""
 
     text: str | None
     """With [n] for the n-th moment; None when the moments hold no answer."""
     looks: tuple[Look, ...] = ()
+    quotes: tuple[Quote, ...] = ()
+    """The sentences that it rests on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,6 +139,12 @@ class Answer:
     moments: tuple[Moment, ...]
     looks: tuple[Look, ...] = ()
     """The frames that the answerer looked at; none where it reads words only."""
+    kind: str = ""
+    """What kind of question it was taken for: mgv.ask.kinds; empty in receipts made before there were kinds."""
+    reason: str | None = None
+    """Why there is no answer; None where there is one."""
+    nearest: tuple[Moment, ...] = ()
+    """The nearest moments, where there is no answer."""
     receipt_id: str | None = None
     """By which `mgv explain` and `mgv replay` know the answer; None where no receipt was kept."""
 

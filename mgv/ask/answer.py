@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from mgv.ask.evidence import Passage
+from mgv.ask.grounding import CITATION
 from mgv.library.words import content_words, coverage
-from mgv.records import Answer, Citation, Moment, Written, clock
-
-CITATION = re.compile(r"\s*\[(\d+(?:\s*,\s*\d+)*)\]")
+from mgv.records import Answer, Citation, Moment, Quote, Written, clock
 
 
 class Answerer(Protocol):
@@ -26,6 +26,15 @@ class Answerer(Protocol):
 
         Who looks at frames says at which (Written.looks).
         """
+        ...
+
+
+@runtime_checkable
+class Phraser(Protocol):
+    """Words an answer from sentences. Its words count only where a sentence carries them (mgv/ask/grounding.py)."""
+
+    def phrase(self, question: str, passages: Sequence[Passage]) -> str | None:
+        """The answer in its own words; None where it has none."""
         ...
 
 
@@ -48,8 +57,17 @@ def answer(question: str, moments: Sequence[Moment], answerer: Answerer) -> Answ
     if not written.text or not written.text.strip():
         return nothing
     text, numbers = cite(written.text.strip(), moments)
-    citations = tuple(_citation(number, moments[number - 1]) for number in numbers)
-    return replace(nothing, text=text, citations=citations)
+    return replace(nothing, text=text, citations=citations(numbers, moments, written.quotes))
+
+
+def citations(
+    numbers: Sequence[int], moments: Sequence[Moment], quotes: Sequence[Quote] = ()
+) -> tuple[Citation, ...]:
+    """The citations of these moments: of the sentences quoted from them, else of all of each."""
+    return tuple(
+        _citation(number, moments[number - 1], [quote for quote in quotes if quote.number == number])
+        for number in sorted(set(numbers))
+    )
 
 
 def cite(text: str, moments: Sequence[Moment]) -> tuple[str, list[int]]:
@@ -71,11 +89,12 @@ def cite(text: str, moments: Sequence[Moment]) -> tuple[str, list[int]]:
     return cited, sorted(set(numbers))
 
 
-def _citation(number: int, moment: Moment) -> Citation:
+def _citation(number: int, moment: Moment, quotes: Sequence[Quote]) -> Citation:
     return Citation(
         number=number,
         video=moment.video,
         video_id=moment.video_id,
-        start_s=moment.start_s,
-        end_s=moment.end_s,
+        start_s=min((quote.start_s for quote in quotes), default=moment.start_s),
+        end_s=max((quote.end_s for quote in quotes), default=moment.end_s),
+        quote=" … ".join(quote.text for quote in quotes),
     )

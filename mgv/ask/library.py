@@ -11,23 +11,32 @@ print(library.ask("what license is proposed?").text)
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mgv import versioning
-from mgv.ask.answer import Answerer, answer
-from mgv.ask.opened import Answerers, OpenedLibrary
+from mgv.ask.answer import Answerer, Phraser, answer
+from mgv.ask.kinds import understand
+from mgv.ask.opened import Answerers, LoadedAnswerer, OpenedLibrary
+from mgv.ask.prompt import prompt_hash
 from mgv.ask.receipts import LibraryState, ModelState, Receipt, flow_run, keep, params_hash, software
+from mgv.ask.replies import Replier
 from mgv.ask.retrieve import Reach, fuse
 from mgv.config import AnswererParams, AskParams, Params, SearchParams, parse_params
 from mgv.errors import MgvError, UsageError, WorkspaceError
 from mgv.files import now
+from mgv.library.chapters import Chapter
 from mgv.library.manifest import Manifest
 from mgv.library.words import MAX_QUERY_CHARS
 from mgv.records import Answer, Cue, Moment, Video
 from mgv.registry import CHAMPION, Live, live, live_at
 from mgv.workspace import Workspace, find_workspace
+
+if TYPE_CHECKING:
+    from mgv.ask.chat import Chat
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +139,7 @@ class Library:
         question: str,
         *,
         videos: Sequence[str] | None = None,
-        answerer: Answerer | None = None,
+        answerer: Answerer | Phraser | None = None,
         keep_receipt: bool = True,
     ) -> Answer:
         """An answer with numbered citations; its text is None when nothing in the library is relevant.
@@ -138,7 +147,7 @@ class Library:
         Its receipt says what made it (mgv/ask/receipts.py); keep_receipt: False keeps none.
         """
         question, asked_at = _checked(question), now()
-        written = self._ask(question, videos, answerer or self.opened.answerer(self.answerer_params).answerer)
+        written = self._ask(question, videos, lambda: answerer or self._loaded.answerer)
         if not keep_receipt:
             return written
         try:
@@ -147,6 +156,35 @@ class Library:
             logger.warning("this answer has no receipt: %s", error)
             return written
         return replace(written, receipt_id=receipt.receipt_id)
+
+    def ask_stream(
+        self,
+        question: str,
+        *,
+        videos: Sequence[str] | None = None,
+        answerer: Answerer | Phraser | None = None,
+        keep_receipt: bool = True,
+    ) -> Iterator[str | Answer]:
+        """`ask`, as it comes: pieces of the text, then the Answer, which is what counts.
+
+        What a language model words is checked against what was said before any of it is shown, so an answer of `text`
+        comes sentence by sentence when it stands.
+        """
+        given = self.ask(question, videos=videos, answerer=answerer, keep_receipt=keep_receipt)
+        yield from re.findall(
+            r"\S.*?(?:[.!?…;][”\"')]*(?:\s*\[\d+\])*\s+|$)", given.text or "", flags=re.DOTALL
+        )
+        yield given
+
+    def chat(self, chat_id: str | None = None) -> Chat:
+        """A conversation: follow-ups are understood. chat_id: a kept one to go on with, or `last`."""
+        from mgv.ask.chat import Chat
+
+        return Chat(self, chat_id)
+
+    def chapters(self, video: str) -> list[Chapter]:
+        """A video's parts in order of time, titled by what is said. Raises UsageError for an unknown video."""
+        return self.opened.chapters(self._video_id(video))
 
     def with_answerer(self, name: str | None = None, pretrained: str | None = None) -> Library:
         """The same library, answered by another part than params.yaml says: its name, its weights, or both.
@@ -209,28 +247,59 @@ class Library:
             raise WorkspaceError("there is no champion to answer; run `mgv publish` and `mgv promote`")
         return replace(params, pretrained=str(self.live.model))
 
-    def _ask(self, question: str, videos: Sequence[str] | None, answerer: Answerer) -> Answer:
+    def _ask(
+        self, question: str, videos: Sequence[str] | None, answerer: Callable[[], Answerer | Phraser]
+    ) -> Answer:
+        asked = understand(question)
+        ids = self._asked_videos(question, videos)
+        if asked.kind in ("chat", "library", "where"):  # no model is asked
+            return Replier(self, asked, ids, None).answer()
+        by = answerer()
+        if isinstance(by, Phraser):
+            return Replier(self, asked, ids, by).answer()
+        return replace(self._watched(question, ids, by), kind=asked.kind)
+
+    def _asked_videos(self, question: str, videos: Sequence[str] | None) -> list[str] | None:
+        """The ids of the videos that are given, else of those that the question names by file name; None: all."""
+        if videos is not None:
+            return self.video_ids(videos)
+        lower = question.lower()
+        named = [
+            video.video_id for video in self.videos() if video.name.lower() in lower and "." in video.name
+        ]
+        return named or self._searched(None)
+
+    def _watched(self, question: str, ids: list[str] | None, answerer: Answerer) -> Answer:
+        """The answer of an answerer that looks at moments itself."""
         params = self.workspace.params.ask
-        if videos is not None and len(videos) == 1 and getattr(answerer, "watches", False):
-            video = self.opened.videos[self._video_id(videos[0])]
+        if ids is not None and len(ids) == 1 and getattr(answerer, "watches", False):
+            video = self.opened.videos[ids[0]]
             if video["duration_s"] <= WHOLE_VIDEO_S:
                 return answer(question, [self.opened.whole(video)], answerer)
-        ranked = self.search(question, limit=params.moments, videos=videos)
-        floor = (
-            params.min_score if videos is None else 0.0
-        )  # a named video is asked for what is nearest in it
-        moments = [moment for moment in ranked if moment.score >= floor]
+        ranked = self.search(question, limit=max(params.moments, 3), videos=ids)
+        floor = params.min_score if ids is None else 0.0  # a named video is asked for what is nearest in it
+        moments = [moment for moment in ranked if moment.score >= floor][: params.moments]
         if not moments:
-            return Answer(question=question, text=None, citations=(), moments=())
-        return answer(question, moments, answerer)
+            reason = "nothing in the library is about that"
+            return replace(answer(question, [], answerer), reason=reason, nearest=tuple(ranked[:3]))
+        given = answer(question, moments, answerer)
+        if given.text is None:
+            return replace(
+                given, reason="the answerer found no answer in the moments", nearest=tuple(moments[:3])
+            )
+        return given
 
     def _receipt(
-        self, written: Answer, asked_at: str, videos: Sequence[str] | None, answerer: Answerer | None
+        self,
+        written: Answer,
+        asked_at: str,
+        videos: Sequence[str] | None,
+        answerer: Answerer | Phraser | None,
     ) -> Receipt:
         """What made an answer. Of an answerer that was handed over only the name of its class is known."""
         manifest, params = self.manifest, self.workspace.params
         named = dict.fromkeys((moment.video_id, moment.video) for moment in written.moments)
-        loaded = self.opened.answerer(self.answerer_params) if answerer is None else None
+        loaded = self._loaded if answerer is None else None
         return Receipt(
             receipt_id="",
             asked_at=asked_at,
@@ -254,7 +323,15 @@ class Library:
             params_hash=params_hash(params.search, params.ask),
             flow_run=flow_run(),
             software={**software(), "device": loaded.device if loaded else ""},
+            kind=written.kind,
+            reason=written.reason,
+            nearest=written.nearest,
+            prompt=prompt_hash(),
         )
+
+    @property
+    def _loaded(self) -> LoadedAnswerer:
+        return self.opened.answerer(self.answerer_params)
 
     def _searched(self, videos: Sequence[str] | None) -> list[str] | None:
         """The ids to search in; None for all that are open."""
@@ -277,7 +354,7 @@ class Content:
     """Start, end and words of the cues that came with it; None: it came without."""
 
 
-def _unknown_state(answerer: Answerer | None) -> ModelState:
+def _unknown_state(answerer: Answerer | Phraser | None) -> ModelState:
     return ModelState(name=type(answerer).__name__, pretrained="", version=None, weights="")
 
 

@@ -9,12 +9,16 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from mgv import versioning
 from mgv.ask.answer import Answerer
 from mgv.ask.answerers import answerer_weights, load_answerer
+from mgv.ask.evidence import Sentence, around, sentences
 from mgv.ask.receipts import ModelState
 from mgv.ask.retrieve import MomentSpan
 from mgv.config import AnswererParams
@@ -23,11 +27,12 @@ from mgv.encoders.loaded import Parts
 from mgv.encoders.parts import part_revisions
 from mgv.errors import UsageError
 from mgv.files import file_digest
+from mgv.library.chapters import Chapter, central, cut, joined, title
 from mgv.library.manifest import Manifest
 from mgv.library.raw import RawVideos
 from mgv.library.search import Hit, rows_within, text_hits, vector_hits
 from mgv.library.store import open_for_reading, reading
-from mgv.records import Moment
+from mgv.records import Cue, Moment
 from mgv.registry import verify
 from mgv.workspace import Workspace
 
@@ -91,6 +96,8 @@ class OpenedLibrary:
         self.revisions = part_revisions(manifest.params)
         """Revision of every part that it is searched with."""
         self._answerers = answerers or Answerers()
+        self._sentences: dict[str, list[Sentence]] = {}
+        self._chapters: dict[str, list[Chapter]] = {}
         self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="mgv-search")
         if self.revisions != manifest.parts:
             logger.warning("the parts that made this library have been updated; run `mgv materialize`")
@@ -135,10 +142,82 @@ class OpenedLibrary:
                 for span, words, looks in zip(spans, segments.result(), frames, strict=True)
             ]
 
+    def looks(self, moments: Sequence[Moment]) -> list[dict[str, float]]:
+        """Names that the frame embedder gives to each moment's frames, with how sure it is at its surest, in (0, 1]."""
+        stretches = [(moment.video_id, moment.start_s, moment.end_s) for moment in moments]
+        with reading(self._store_uri):
+            frames = rows_within(self._tables["frames"], stretches, ["labels", "probabilities"])
+        looks: list[dict[str, float]] = []
+        for rows in frames:
+            surest: dict[str, float] = {}
+            for row in rows:
+                for name, probability in zip(row["labels"], row["probabilities"], strict=True):
+                    surest[name] = max(surest.get(name, 0.0), probability)
+            looks.append(dict(sorted(surest.items(), key=lambda pair: (-pair[1], pair[0]))))
+        return looks
+
+    def sentences(self, video_id: str) -> list[Sentence]:
+        """What is said in a video, in whole sentences."""
+        if video_id not in self._sentences:
+            cues = [Cue(**cue) for cue in self.videos[video_id]["cues"]]
+            self._sentences[video_id] = sentences(cues)
+        return self._sentences[video_id]
+
+    def chapters(self, video_id: str) -> list[Chapter]:
+        """A video's parts, computed when they are first asked for."""
+        if video_id not in self._chapters:
+            self._chapters[video_id] = self._cut_chapters(self.videos[video_id])
+        return self._chapters[video_id]
+
+    def _cut_chapters(self, video: dict[str, Any]) -> list[Chapter]:
+        video_id, end_s = video["video_id"], video["duration_s"]
+        everything = [(video_id, -1.0, end_s + 1.0)]
+        with reading(self._store_uri):
+            segments = rows_within(self._tables["segments"], everything, ["vector"])[0]
+            frames = rows_within(self._tables["frames"], everything, ["vector", "labels", "probabilities"])[0]
+        said, seen = (
+            [(row["start_s"], row["end_s"], np.asarray(row["vector"], dtype=np.float64)) for row in rows]
+            for rows in (segments, frames)
+        )
+        steps = joined(said, seen)
+        if not steps:
+            return []
+        first = cut([step.start_s for step in steps], np.stack([step.vector for step in steps]))
+        borders = [0.0, *(steps[place].start_s for place in first[1:]), end_s]
+        titles = [self._title(video_id, said, frames, start_s, end_s) for start_s, end_s in pairwise(borders)]
+        return [
+            Chapter(start_s=round(start_s, 3), end_s=round(end_s, 3), title=name)
+            for (start_s, end_s), name in zip(pairwise(borders), titles, strict=True)
+        ]
+
+    def _title(
+        self,
+        video_id: str,
+        said: Sequence[Any],
+        frames: Sequence[dict[str, Any]],
+        start_s: float,
+        end_s: float,
+    ) -> str:
+        """The sentence that stands best for a stretch; where nothing is said, what the picture looks like."""
+        inside = [row for row in said if start_s <= (row[0] + row[1]) / 2 < end_s]
+        if inside:
+            best = inside[
+                central(np.stack([row[2] for row in inside]), np.mean([row[2] for row in said], axis=0))
+            ]
+            spoken = around(self.sentences(video_id), best[0], best[1], more=0)
+            if spoken:
+                return title(max(spoken, key=lambda each: min(len(each.text), 80)).text)
+        shown = [row for row in frames if start_s <= row["start_s"] < end_s]
+        names = _likeliest(shown)
+        return f"looks like: {', '.join(names)}" if names else "nothing is said"
+
     def whole(self, video: dict[str, Any]) -> Moment:
         """All of a video as one moment."""
-        start_s, end_s = 0.0, video["duration_s"]
-        span = MomentSpan(video_id=video["video_id"], start_s=start_s, end_s=end_s, shares={"video": 1.0})
+        return self.stretch(video["video_id"], 0.0, video["duration_s"])
+
+    def stretch(self, video_id: str, start_s: float, end_s: float) -> Moment:
+        """A stretch of a video, chosen without a search."""
+        span = MomentSpan(video_id=video_id, start_s=start_s, end_s=end_s, shares={"video": 1.0})
         return self.moments([span])[0]
 
     def video_id(self, wanted: str, among: Collection[str]) -> str:

@@ -32,7 +32,8 @@ from mgv.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
+"""Of receipts written now. 1, before answers had kinds and quotes, is read as well."""
 FLOW_RUN = "MGV_FLOW_RUN"
 """The environment variable in which a flow gives its run's id: mgv does not know Prefect."""
 LAST = "last"
@@ -94,6 +95,13 @@ class Receipt:
     flow_run: str | None
     software: dict[str, str]
     """Versions of mgv and of what computes, and the device."""
+    kind: str = ""
+    """Of the question: mgv.ask.kinds."""
+    reason: str | None = None
+    """Why there was no answer."""
+    nearest: tuple[Moment, ...] = ()
+    prompt: str = ""
+    """Version and SHA-256 of the prompt that a language model was given; empty: none was asked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,8 +236,8 @@ def _read(path: Path) -> Receipt:
         digest, content = raw.pop("digest"), raw
         if digest != _digest(content):
             raise ValueError("its content is not what its digest was made of")
-        if content.pop("format") != FORMAT:
-            raise ValueError(f"its format is not {FORMAT}")
+        if content.pop("format") not in (1, FORMAT):
+            raise ValueError(f"its format is neither 1 nor {FORMAT}; another version of mgv wrote it")
         receipt = TypeAdapter(Receipt).validate_python(content)
         if receipt.receipt_id != path.stem:
             raise ValueError(f"it is the receipt of {receipt.receipt_id[:40]!r}")

@@ -10,8 +10,13 @@ import os
 import signal
 import sys
 
-from mgv.cli import (  # noqa: F401  the commands join the app
-    library,
+from mgv.cli import library  # noqa: F401  the commands join the app, in this order
+
+# isort: split
+from mgv.cli import asking  # noqa: F401
+
+# isort: split
+from mgv.cli import (  # noqa: F401
     lineage,
     machine,
     models,

@@ -341,8 +341,12 @@ def _moments_text(moments: Sequence[Moment]) -> str:
     )
 
 
+def _said(moment: Moment) -> str:
+    return f"\n   “{short(moment.text)}”" if moment.text else ""
+
+
 def _detail(moment: Moment) -> str:
-    said = f"\n   “{short(moment.text)}”" if moment.text else ""
+    said = _said(moment)
     seen = f"\n   sees: {', '.join(moment.labels)}" if moment.labels and "frames" in moment.channels else ""
     return said + seen
 
@@ -350,9 +354,12 @@ def _detail(moment: Moment) -> str:
 def _answer_json(answer: Answer) -> dict[str, Any]:
     return {
         "query": answer.question,
+        "kind": answer.kind,
         "answer": answer.text,
+        "reason": answer.reason,
         "citations": [plain(asdict(citation)) for citation in answer.citations],
         "moments": _moments_json(answer.moments),
+        "nearest": _moments_json(answer.nearest),
         "receipt": answer.receipt_id,
     }
 
@@ -360,8 +367,11 @@ def _answer_json(answer: Answer) -> dict[str, Any]:
 def _answer_text(answer: Answer) -> str:
     receipt = [f"receipt {answer.receipt_id}"] if answer.receipt_id else []
     if answer.text is None:
-        return "\n".join(["nothing in the library answers that", *receipt])
+        near = [f"   {printable(moment.video)}  {span(moment)}" + _said(moment) for moment in answer.nearest]
+        nearest = ["nearest:", *near] if near else []
+        because = f": {printable(answer.reason)}" if answer.reason else ""
+        return "\n".join([f"no answer{because}", *nearest, *receipt])
     cited = [
         f"[{citation.number}] {printable(citation.video)}  {span(citation)}" for citation in answer.citations
     ]
-    return "\n".join([answer.text, "", *cited, *receipt])
+    return "\n".join([printable(answer.text), *([""] if cited else []), *cited, *receipt])

@@ -171,9 +171,17 @@ def _differences(receipt: Receipt, again: Answer) -> list[str]:
     for number, (one, other) in enumerate(zip(then, now, strict=False), start=1):
         if one != other:
             lines.append(f"moment {number}: {_moment_difference(one, other)}")
+    if receipt.kind and (again.kind, again.reason) != (receipt.kind, receipt.reason):
+        lines.append(f"question: was {_taken(receipt)}, is {_taken(again)}")
+    if receipt.kind and again.nearest != receipt.nearest:
+        lines.append("the nearest moments are others")
     if again.looks != receipt.looks:
         lines.append("frames: others were looked at")
     return lines
+
+
+def _taken(asked: Receipt | Answer) -> str:
+    return f"{asked.kind} ({asked.reason or 'answered'})"
 
 
 def _said(text: str | None) -> str:

@@ -1,4 +1,4 @@
-"""Answers: citations that exist, and words that are the evidence's."""
+"""Answers: citations that exist, and at least one of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import pytest
 
 from mgv.ask.answer import answer, cite
-from mgv.ask.answerers.text import grounded
 from mgv.records import Moment, clock
 
 
@@ -66,21 +65,6 @@ def test_an_answerer_that_finds_nothing_gives_no_answer(nothing: str | None):
 
 def test_no_moments_give_no_answer_and_ask_nobody():
     assert answer("why?", [], Says("invented")).text is None
-
-
-@pytest.mark.parametrize(
-    ("written", "stands"),
-    [
-        ("The cat eats salmon.", True),
-        ("The cat eats tuna.", False),  # cat, eats of cat, eats, tuna: two thirds
-        ("What does the cat eat?", False),  # says only what was asked
-        ("90 grams of coffee.", False),  # a number that nobody said
-        ('a.mp4 at 1:01-2:05. Words: "The cat eats salmon.', False),  # the prompt again
-    ],
-)
-def test_an_answer_stands_on_the_words_of_the_evidence(written: str, stands: bool):
-    evidence = " ".join(m.text for m in MOMENTS)
-    assert grounded(written, "what does the cat eat?", evidence) is stands
 
 
 def test_times_are_written_as_people_do():
