@@ -20,6 +20,7 @@ LAYERS = [
     "lineage evaluate",
     "retrain",
     "operations demo",
+    "serve",
     "cli",
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer.split()}

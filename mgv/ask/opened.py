@@ -211,6 +211,12 @@ class OpenedLibrary:
         names = _likeliest(shown)
         return f"looks like: {', '.join(names)}" if names else "nothing is said"
 
+    def thumbnail(self, video_id: str, time_s: float) -> bytes | None:
+        """The stored JPEG of the frame that stands for an instant; None where there is none."""
+        with reading(self._store_uri):
+            (rows,) = rows_within(self._tables["frames"], [(video_id, time_s, time_s + 0.2)], ["thumbnail"])
+        return bytes(rows[0]["thumbnail"]) if rows else None
+
     def whole(self, video: dict[str, Any]) -> Moment:
         """All of a video as one moment."""
         return self.stretch(video["video_id"], 0.0, video["duration_s"])

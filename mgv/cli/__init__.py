@@ -13,7 +13,7 @@ import sys
 from mgv.cli import library  # noqa: F401  the commands join the app, in this order
 
 # isort: split
-from mgv.cli import asking  # noqa: F401
+from mgv.cli import asking, serve  # noqa: F401
 
 # isort: split
 from mgv.cli import (  # noqa: F401

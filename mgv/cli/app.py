@@ -13,7 +13,7 @@ from mgv import __version__
 
 GROUPS = {
     "Make a library": ("init", "ingest", "materialize", "videos", "remove"),
-    "Search and ask": ("search", "ask", "search-and-ask", "chat", "chapters", "serve"),
+    "Search and ask": ("search", "ask", "search-and-ask", "chat", "chapters", "clip", "serve"),
     "Train and compare": ("prepare", "train", "evaluate", "compare", "import-checkpoint"),
     "Publish": ("publish", "models", "promote", "rollback"),
     "Trace answers": ("explain", "replay", "diff", "lineage"),

@@ -101,15 +101,6 @@ def short(text: str, limit: int = 160) -> str:
     return text if len(text) <= limit else text[: limit - 1].rsplit(" ", 1)[0] + " …"
 
 
-def plain(value: Any) -> Any:
-    """Tuples and paths as JSON knows them."""
-    if isinstance(value, dict):
-        return {key: plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(each) for each in value]
-    return str(value) if isinstance(value, Path) else value
-
-
 def span(stretch: Any) -> str:
     from mgv.records import clock
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mgv.ask.as_json import answer_json, moments_json, plain
 from mgv.cli.app import app
 from mgv.cli.console import (
     HERE,
@@ -19,7 +20,6 @@ from mgv.cli.console import (
     length,
     open_library,
     open_workspace,
-    plain,
     printable,
     seconds_bar,
     short,
@@ -212,9 +212,8 @@ def _details(opened: Library, name: str) -> dict[str, Any]:
 def _video_text(details: dict[str, Any]) -> str:
     facts = {key: value for key, value in details.items() if key != "cues" and value not in ("", None)}
     lines = [f"{key:12}  {printable(str(value))}" for key, value in facts.items()]
-    start_s = details["start_s"]
     for cue in details["cues"]:
-        lines.append(f"{length(cue['start_s'] - start_s):>12}  {printable(cue['text'])}")
+        lines.append(f"{length(cue['start_s']):>12}  {printable(cue['text'])}")
     return "\n".join(lines)
 
 
@@ -254,7 +253,7 @@ def search(
     query = " ".join(words)
     with spinner("searching"):
         moments = open_library(library, as_of).search(query, limit=limit, videos=videos)
-    show(as_json, {"query": query, "moments": _moments_json(moments)}, _moments_text(moments))
+    show(as_json, {"query": query, "moments": moments_json(moments)}, _moments_text(moments))
 
 
 @app.command()
@@ -311,7 +310,7 @@ def _answer(
             opened = opened.with_answerer(answerer, pretrained)
         named, question = _split_video(words, opened)
         answer = opened.ask(question, videos=[*named, *(videos or [])] or None)
-    show(as_json, _answer_json(answer), _answer_text(answer))
+    show(as_json, answer_json(answer), _answer_text(answer))
 
 
 def _split_video(words: list[str], library: Library) -> tuple[list[str], str]:
@@ -325,10 +324,6 @@ def _split_video(words: list[str], library: Library) -> tuple[list[str], str]:
     if known:
         raise UsageError(f"{first} is a video; add a question: mgv ask {first} QUESTION")
     return [], " ".join(words)
-
-
-def _moments_json(moments: Sequence[Moment]) -> list[dict[str, Any]]:
-    return [plain(asdict(moment)) for moment in moments]
 
 
 def _moments_text(moments: Sequence[Moment]) -> str:
@@ -349,19 +344,6 @@ def _detail(moment: Moment) -> str:
     said = _said(moment)
     seen = f"\n   sees: {', '.join(moment.labels)}" if moment.labels and "frames" in moment.channels else ""
     return said + seen
-
-
-def _answer_json(answer: Answer) -> dict[str, Any]:
-    return {
-        "query": answer.question,
-        "kind": answer.kind,
-        "answer": answer.text,
-        "reason": answer.reason,
-        "citations": [plain(asdict(citation)) for citation in answer.citations],
-        "moments": _moments_json(answer.moments),
-        "nearest": _moments_json(answer.nearest),
-        "receipt": answer.receipt_id,
-    }
 
 
 def _answer_text(answer: Answer) -> str:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mgv.ask.as_json import plain
 from mgv.cli.app import app
 from mgv.cli.console import (
     HERE,
     Json,
     LibraryDir,
     open_workspace,
-    plain,
     printable,
     short,
     show,

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from mgv.ask.as_json import plain
 from mgv.cli.app import app
-from mgv.cli.console import HERE, Json, LibraryDir, plain, show, step_lines
+from mgv.cli.console import HERE, Json, LibraryDir, show, step_lines
 
 
 @app.command()

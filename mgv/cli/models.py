@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mgv.ask.as_json import plain
 from mgv.cli.app import app
 from mgv.cli.console import (
     HERE,
@@ -19,7 +20,6 @@ from mgv.cli.console import (
     count_bars,
     length,
     open_workspace,
-    plain,
     printable,
     short,
     show,

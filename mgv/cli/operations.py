@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mgv.ask.as_json import plain
 from mgv.cli.app import app
-from mgv.cli.console import HERE, Json, LibraryDir, open_workspace, plain, printable, show, step_lines
+from mgv.cli.console import HERE, Json, LibraryDir, open_workspace, printable, show, step_lines
 from mgv.errors import UsageError
 
 if TYPE_CHECKING:

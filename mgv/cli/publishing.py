@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mgv.ask.as_json import plain
 from mgv.cli.app import app
-from mgv.cli.console import HERE, Json, LibraryDir, open_workspace, plain, printable, show, spinner
+from mgv.cli.console import HERE, Json, LibraryDir, open_workspace, printable, show, spinner
 
 if TYPE_CHECKING:
     from mgv.registry import Promotion, PublishedVersion

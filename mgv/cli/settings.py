@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
+from mgv.ask.as_json import plain
 from mgv.cli.app import app
-from mgv.cli.console import HERE, Json, LibraryDir, open_workspace, plain, show
+from mgv.cli.console import HERE, Json, LibraryDir, open_workspace, show
 
 config = typer.Typer(help="Read and change params.yaml.", no_args_is_help=True)
 app.add_typer(config, name="config")

@@ -136,18 +136,21 @@ def from_timed_lines(lines: Iterable[tuple[float, float, str]], form: str) -> Su
     return Subtitles(cues=tuple(_cues(raw)), format=form)
 
 
-def write_webvtt(cues: Iterable[Cue], path: Path) -> None:
-    """Write cues as WebVTT, times to the millisecond; the file appears whole or not at all."""
-    file = pysubs2.SSAFile()
+def webvtt(cues: Iterable[Cue]) -> str:
+    """Cues as WebVTT, times to the millisecond."""
+    parts = ["WEBVTT\n\n"]
     for cue in cues:
         if text := " ".join(cue.text.split()):
             start_ms = max(round(cue.start_s * 1000), 0)
             end_ms = max(round(cue.end_s * 1000), start_ms)
-            file.append(pysubs2.SSAEvent(start=start_ms, end=end_ms, text=_escape(text)))
+            parts.append(f"{_clock(start_ms)} --> {_clock(end_ms)}\n{_escape(text)}\n\n")
+    return "".join(parts)
+
+
+def write_webvtt(cues: Iterable[Cue], path: Path) -> None:
+    """Write cues as WebVTT; the file appears whole or not at all."""
     with replacing(path) as out:
-        out.write("WEBVTT\n\n")
-        for event in file:
-            out.write(f"{_clock(event.start)} --> {_clock(event.end)}\n{event.text}\n\n")
+        out.write(webvtt(cues))
 
 
 def _clock(ms: int) -> str:
