@@ -283,7 +283,7 @@ _A_WHILE = re.compile(
     r"\b(?:since|until|overnight|forever|half an hour|all (?:day|night))\b"
     r"|\ban? (?:\w+ )?(?:second|minute|hour|day|week|month|year|century|decade|lifetime)\b"
 )
-_UNITS: dict[Expects, frozenset[str]] = {
+_UNITS: dict[str, frozenset[str]] = {
     kind: frozenset(units.split())
     for kind, units in (
         ("length", """

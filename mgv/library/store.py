@@ -320,6 +320,19 @@ def damage(uri: str, versions: Mapping[str, int] | None = None) -> str:
                 return f"{path} of the table {name!r} is gone"
             if num_bytes and file.stat().st_size != num_bytes:
                 return f"{path} of the table {name!r} has {file.stat().st_size} bytes, expected {num_bytes}"
+        if name != "videos" and (fault := _index_damage(table)):
+            return f"an index of the table {name!r} cannot be read: {fault}"
+    return ""
+
+
+def _index_damage(table: Any) -> str:
+    """What is wrong with a table's indices, asked by one word and one video; empty where they answer."""
+    try:
+        if table.count_rows():
+            table.to_table(columns=["video_id"], full_text_query="the", limit=1)
+            table.to_table(columns=["video_id"], filter="video_id = 'none'", limit=1)
+    except LANCE_ERRORS as error:
+        return _first_line(error)
     return ""
 
 

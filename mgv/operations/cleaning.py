@@ -20,7 +20,7 @@ from pathlib import Path
 
 from mgv.errors import WorkspaceError
 from mgv.library.manifest import Manifest, is_tag, read_manifest, versions
-from mgv.library.store import Retention
+from mgv.library.store import Retention, reading
 from mgv.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -236,12 +236,13 @@ class _Libraries:
         store = Retention(self._workspace.store_uri)
         gone = sorted(retired.keys() - waiting)
         held_versions = [each.versions for each in held]
-        if dry_run:
-            num_bytes = store.would_free(held_versions, gone, self._grace)
-        else:
-            for tag in gone:
-                store.untag(tag)
-            num_bytes = store.clean(held_versions, self._grace)
+        with reading(self._workspace.store_uri):
+            if dry_run:
+                num_bytes = store.would_free(held_versions, gone, self._grace)
+            else:
+                for tag in gone:
+                    store.untag(tag)
+                num_bytes = store.clean(held_versions, self._grace)
         if not dry_run:
             for tag in gone:
                 retired[tag].unlink()

@@ -54,6 +54,11 @@ def cut_a_table(workspace: Workspace) -> None:
     file.write_bytes(file.read_bytes()[:-100])
 
 
+def spoil_the_indices(workspace: Workspace) -> None:
+    for file in Path(workspace.store_uri, "segments.lance", "_indices").rglob("*.lance"):
+        file.write_bytes(b"[" * 5000)
+
+
 def delete_a_table(workspace: Workspace) -> None:
     shutil.rmtree(Path(workspace.store_uri, "segments.lance"))
 
@@ -77,6 +82,7 @@ def delete_dvcs_cache(workspace: Workspace) -> None:
 
 DAMAGE: list[tuple[str, Callable[[Workspace], None]]] = [
     ("library", cut_a_table),
+    ("library", spoil_the_indices),
     ("library", delete_a_table),
     ("library", delete_the_tables),
     ("library.json", lambda workspace: spoil(workspace.manifest)),
