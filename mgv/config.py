@@ -113,9 +113,10 @@ class SearchParams:
 class AnswererParams(PartParams):
     """The part that turns evidence into an answer."""
 
-    name: str = "text"
-    """`text` (a language model over evidence), `video_llm` (our own video language model: `starter`, `champion` or a
-    folder), `hf` (a vision-language model of transformers) or `openai` (an endpoint that speaks as OpenAI's)."""
+    name: str = "quote"
+    """`quote` (the sentence that answers, no language model), `text` (a language model over evidence), `video_llm` (our
+    own video language model: `starter`, `champion` or a folder), `hf` (a vision-language model of transformers) or
+    `openai` (an endpoint that speaks as OpenAI's)."""
     max_new_tokens: int = Field(default=64, ge=1)
     num_frames: int = Field(default=8, ge=1)
     """Frames shown of each moment (`video_llm`, `hf`, `openai`)."""

@@ -20,6 +20,7 @@ from mgv.errors import BusyError, WorkspaceError
 from mgv.library.ingest import ingest
 from mgv.library.manifest import read_manifest
 from mgv.library.materialize import materialize, materializing
+from mgv.library.plan import want
 from mgv.library.store import open_for_reading
 from mgv.operations.cleaning import clean
 from mgv.workspace import Workspace, find_workspace
@@ -101,11 +102,13 @@ def test_of_two_writers_one_stops_and_the_library_is_that_of_one(library: Worksp
     root = tmp_path / "another machine"
     shutil.copytree(library.root, root, symlinks=True)
     other = find_workspace(root)
-    with materializing(library) as ours, materializing(other) as theirs:
+    with materializing(library, want(library)) as ours, materializing(other, want(other)) as theirs:
         plans = [(run, run.plan()) for run in (ours, theirs)]
         ours.write(ours.compute(plans[0][1][0]))
+        ours.flush()
+        theirs.write(theirs.compute(plans[1][1][0]))
         with pytest.raises(BusyError, match="another writer"):
-            theirs.write(theirs.compute(plans[1][1][0]))
+            theirs.flush()
         ours.write(ours.compute(plans[0][1][1]))
         made = ours.finish().manifest
     assert read_manifest(other.manifest) is None
@@ -116,14 +119,17 @@ def test_of_two_writers_one_stops_and_the_library_is_that_of_one(library: Worksp
 
 def test_a_write_that_slipped_in_is_found_and_its_video_done_anew(library: Workspace):
     made = materialize(library).manifest
-    with materializing(library) as run:
+    with materializing(library, want(library)) as run:
         frames = run._store._tables["frames"]
         frames.add(frames.to_arrow().slice(0, 1))  # as a second writer's row would come to lie beside ours
         with pytest.raises(BusyError, match="another writer"):
             run.finish()
-    with pytest.raises(BusyError, match="1 videos were written by two runs"), materializing(library) as run:
+    with (
+        pytest.raises(BusyError, match="1 videos were written by two runs"),
+        materializing(library, want(library)) as run,
+    ):
         run.finish()
-    with materializing(library) as run:
+    with materializing(library, want(library)) as run:
         (work,) = run.plan()
         run.write(run.compute(work))
         assert run.finish().manifest.digest == made.digest

@@ -326,7 +326,7 @@ class Library:
             kind=written.kind,
             reason=written.reason,
             nearest=written.nearest,
-            prompt=prompt_hash(),
+            prompt=prompt_hash() if params.ask.answerer.name == "text" and answerer is None else "",
         )
 
     @property

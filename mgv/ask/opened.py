@@ -263,7 +263,7 @@ class OpenedLibrary:
                 weights=answerer_weights(params),
                 listing=versioning.locked_output(self._root, folder) if inside else None,
             ),
-            device=choose_device(params.device) if params.name != "openai" else "",
+            device="" if params.name in ("quote", "openai") else choose_device(params.device),
         )
 
 

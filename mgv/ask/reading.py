@@ -1,8 +1,8 @@
 """Reading: which sentence answers a question, and how sure that is. An embedder and rules; no language model.
 
 A sentence is scored by what it has in common with the question: its meaning (cosine), the question's own words in it
-and around it, and whether it holds the kind of thing that is asked for. The score is a probability, by a logistic fit
-on development questions, of which a third are answered nowhere (docs/answers.md).
+and around it, and whether it holds the kind of thing that is asked for. The weights were set by hand on development
+questions, of which a third are answered nowhere (docs/answers.md); a logistic fit did worse at the same threshold.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import PurePath
 from mgv.ask.evidence import Passage, Sentence
 from mgv.ask.kinds import Asked, holds
 from mgv.ask.numbers import numbers, tokens
-from mgv.encoders.base import TextEmbedder
+from mgv.encoders.base import TextEmbedder, embed_few
 from mgv.library.words import alike, content_words, coverage, stem
 
 BIAS = -5.0
@@ -85,7 +85,7 @@ def score(asked: Asked, passages: Sequence[Passage], embedder: TextEmbedder) -> 
         " ".join(each.text for each in passage.sentences[max(0, place - 1) : place + 1])
         for passage, place in places
     ]
-    vectors = embedder.embed([asked.text, *alone, *context])
+    vectors = embed_few(embedder, [asked.text, *alone, *context])
     cosines = vectors[1:] @ vectors[0]
     scored = []
     for n, (passage, place) in enumerate(places):

@@ -18,6 +18,7 @@ from mgv.ask.grounding import CITATION, carrier, claims
 from mgv.ask.kinds import Asked, Kind
 from mgv.ask.numbers import numbers, tokens
 from mgv.ask.reading import SURE, Scored, score
+from mgv.encoders.base import embed_few
 from mgv.library.words import coverage
 from mgv.records import Answer, Moment, Quote, clock
 
@@ -251,7 +252,7 @@ class Replier:
         names = sorted({name for look in looks for name in look})
         if not names:
             return []
-        vectors = self.library.opened.parts.text_embedder.embed([subject, *names])
+        vectors = embed_few(self.library.opened.parts.text_embedder, [subject, *names])
         cosines = dict(zip(names, (vectors[1:] @ vectors[0]).tolist(), strict=True))
         akin = {name for name in names if cosines[name] >= ALIKE or coverage(self.asked.subject, name) == 1}
         sure = []

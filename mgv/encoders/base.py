@@ -50,6 +50,14 @@ class TextEmbedder(Protocol):
         ...
 
 
+MAX_FEW = 160
+
+
+def embed_few(embedder: TextEmbedder, texts: Sequence[str]) -> Float32:
+    """B texts -> [B, D]: as queries when they are few, which spares a cold process the import of torch."""
+    return embedder.embed_queries(texts) if len(texts) <= MAX_FEW else embedder.embed(texts)
+
+
 class FrameEmbedder(Protocol):
     """Frames and queries to vectors of one space."""
 

@@ -337,7 +337,7 @@ def test_a_missing_key_model_or_address_is_told(tmp_path: Path, monkeypatch: pyt
         (AnswererParams(name="video_llm", pretrained="random"), "name the folder of a video language model"),
         (AnswererParams(name="video_llm", quantization="8bit"), "8bit: needs a CUDA GPU"),
         (AnswererParams(name="hf", pretrained="big", quantization="4bit"), "4bit: needs a CUDA GPU"),
-        (AnswererParams(name="oracle"), "'oracle' is not one of hf, openai, text, video_llm"),
+        (AnswererParams(name="oracle"), "'oracle' is not one of hf, openai, quote, text, video_llm"),
     ):
         with pytest.raises(ConfigError, match=message):
             load_answerer(params, None, inside(tmp_path))  # type: ignore[arg-type]

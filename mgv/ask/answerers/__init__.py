@@ -17,12 +17,15 @@ from mgv.files import file_digests
 from mgv.records import Locate
 
 ANSWERERS = {
+    "quote": "mgv.ask.answerers.quote",
     "text": "mgv.ask.answerers.text",
     "video_llm": "mgv.ask.answerers.video_llm",
     "hf": "mgv.ask.answerers.hub",
     "openai": "mgv.ask.answerers.openai",
 }
 """The module of each, with its `load`."""
+QUOTE_VERSION = 1
+"""Goes up when `quote` answers otherwise."""
 
 
 def load_answerer(params: AnswererParams, embedder: TextEmbedder, locate: Locate) -> Answerer:
@@ -47,6 +50,8 @@ def answerer_weights(params: AnswererParams) -> str:
     from mgv.encoders.hub import weights_revision
     from mgv.starter.weights import LANGUAGE, package_version
 
+    if params.name == "quote":
+        return f"quote-{QUOTE_VERSION}"
     if params.name == "openai":
         return f"{params.base_url} {params.pretrained}"
     if params.name == "video_llm":
