@@ -367,6 +367,10 @@ def reading(uri: str) -> Iterator[None]:
         yield
     except (OSError, RuntimeError) as error:
         raise broken(uri, error) from error
+    except ValueError as error:
+        if "lance" not in str(error).lower():  # a fault of ours
+            raise
+        raise broken(uri, error) from error
 
 
 def has_vector_index(table: Any) -> bool:

@@ -86,8 +86,12 @@ def import_checkpoint(
     Known: MiniGPT4-Video and MiniGPT-v2 `.pth` (2 tensors, or 2 and 4 a layer: 130), `eva_vit_g.pth`, LanguageBind's
     video tower, LLaMA-VID and Video-LLaVA (folders of shards, or a projector's `.bin`). `language_model` names the
     base that a projector or LoRA belongs to; `connector="minigpt_v2"` tells MiniGPT-v2 from MiniGPT4-Video, which
-    have the same tensors. Raises WeightsError for anything missing, left over, misshapen or unreadable.
+    have the same tensors. Raises WeightsError for anything missing, left over, misshapen or unreadable, UsageError when
+    `output` holds anything.
     """
+    output = output.absolute()
+    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+        raise UsageError(f"{output}: is there already, and nothing of it is overwritten; name a new folder")
     state: dict[str, Tensor] = {}
     for shard in read_shards(source):
         state |= shard

@@ -289,17 +289,21 @@ def _temporary(workspace: Workspace) -> Iterator[Path]:
             if here in (workspace.videos_dir, workspace.root / "data" / "library", workspace.states_dir):
                 folders.clear()
                 continue
-            found = [name for name in (*folders, *names) if _is_temporary(name)]
+            found = [
+                name for name in (*folders, *names) if _is_temporary(name) or _is_store_aside(here / name)
+            ]
             folders[:] = [name for name in folders if name not in found]
             yield from (here / name for name in sorted(found))
 
 
 def _is_temporary(name: str) -> bool:
-    return (
-        (name.startswith(".") and name.endswith((".tmp", ".partial")))
-        or name == ".partial"
-        or re.fullmatch(r"library\.broken(-[0-9]+)?", name) is not None
-    )
+    return (name.startswith(".") and name.endswith((".tmp", ".partial"))) or name == ".partial"
+
+
+def _is_store_aside(path: Path) -> bool:
+    """Whether a folder is a damaged store that a rebuild has put aside: by its name, and a table in it."""
+    named = re.fullmatch(r"library\.broken(-[0-9]+)?", path.name) is not None
+    return named and any((path / f"{table}.lance").is_dir() for table in ("videos", "frames", "segments"))
 
 
 def _delete(path: Path) -> None:

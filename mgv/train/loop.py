@@ -7,6 +7,7 @@ and shared among processes. Everything a step does follows from the seed and its
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -121,7 +122,9 @@ def train(
             group["lr"] = rate
         torch.manual_seed(params.seed + step * world + rank)  # dropout: the same when this step is done again
         loss = torch.zeros((), device=accelerator.device)
-        for place, batch in enumerate(batches):
+        if not total:  # every answer was cut off by a limit of length
+            logger.warning("step %d reads no word of an answer and changes nothing", step)
+        for place, batch in enumerate(batches if total else ()):
             with nullcontext() if place == len(batches) - 1 else accelerator.no_sync(wrapped):
                 share = wrapped(**batch.inputs()).loss * (_num_labels(batch) / total)
                 accelerator.backward(share * world)  # DDP takes the mean over processes
@@ -135,7 +138,15 @@ def train(
             )
         clipped = accelerator.clip_grad_norm_(learning, stage.clip_norm or float("inf"))
         norm = float(clipped.full_tensor() if hasattr(clipped, "full_tensor") else clipped)
-        optimizer.step()
+        if (
+            not math.isfinite(norm) and accelerator.scaler is None
+        ):  # fp16's scaler leaves such a step out by itself
+            raise TrainingError(
+                f"step {step}: the gradient's norm is {norm}, expected a finite number; lower learning_rate or train "
+                "in fp32 (train.precision). The weights are those of the step before"
+            )
+        if total:
+            optimizer.step()
         optimizer.zero_grad()
 
         losses.append(loss_value)

@@ -182,6 +182,23 @@ def source_folder(path: Path, state: dict[str, Tensor], **extra: Any) -> Path:
     return path
 
 
+@pytest.mark.parametrize("name", ["mine", "."])
+def test_a_folder_that_holds_anything_is_left_as_it_is(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+):
+    source = write(minigpt_state(), tmp_path / "video.pth")
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("years of work")
+    monkeypatch.chdir(folder if name == "." else tmp_path)
+    with pytest.raises(UsageError, match="is there already"):
+        load(source, Path(name))
+    assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
+    (folder / "thesis.txt").unlink()
+    monkeypatch.chdir(tmp_path)
+    assert load(source, Path("mine")).num_taken == 10  # an empty folder is as good as none
+
+
 def test_llama_vid_comes_over_with_its_language_model(built: Built, tmp_path: Path):
     model, _ = built("llama_vid")
     ours = model.connector.state_dict()

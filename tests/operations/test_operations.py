@@ -133,8 +133,10 @@ def test_old_states_answers_features_and_what_killed_runs_left_go_and_nothing_el
         "data/features/features.lance/data/a.lance",
         "data/.library.json.123.tmp",
         "models/train/.instruct.partial/connector.safetensors",
+        "data/library.broken-2/videos.lance/data/a.lance",
     ]
-    kept = ["models/train/instruct/connector.safetensors", "results/report.html", "data/videos/.odd.tmp"]
+    kept = ["models/train/instruct/connector.safetensors", "results/report.html", "data/videos/.odd.tmp",
+            "data/library.broken/thesis.txt"]  # fmt: skip
     for name in (*old, *kept):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(b"x" * 1000)

@@ -177,6 +177,23 @@ def run_until(root: Path, kill_at: int) -> int:
     return subprocess.run([sys.executable, "-c", RUN, str(root), str(kill_at)], env=environment).returncode
 
 
+def test_a_step_without_a_word_of_an_answer_changes_nothing(
+    trainable: Workspace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr("mgv.train.loop._num_labels", lambda batch: 0)
+    report = train_stage(trainable, "pretrain_image")
+    assert "step 0 reads no word of an answer and changes nothing" in caplog.text
+    assert report.outcome.num_steps > 0
+
+
+def test_a_gradient_that_is_no_number_is_not_stepped(trainable: Workspace, monkeypatch: pytest.MonkeyPatch):
+    import accelerate
+
+    monkeypatch.setattr(accelerate.Accelerator, "clip_grad_norm_", lambda *_: torch.tensor(float("nan")))
+    with pytest.raises(TrainingError, match="the gradient's norm is nan"):
+        train_stage(trainable, "pretrain_image")
+
+
 def test_a_run_killed_twice_ends_as_one_that_was_not(trainable: Workspace, tmp_path: Path):
     import shutil
 
