@@ -22,11 +22,12 @@ from lancedb.query import BooleanQuery, MatchQuery, Occur
 
 from mgv.encoders.base import Float32, Relevance
 from mgv.library.store import has_vector_index, only_videos
-from mgv.library.words import content_words, coverage, stem
+from mgv.library.words import content_words, coverage, pairs, stem
 
 _TOUCH_S = 0.05
 """Stretches that share less than this only touch."""
 _MAX_ROWS = 100_000
+_MAX_PAIRS = 64
 _NUM_PROBES = 24
 """Partitions of about 1,000 rows that an indexed search looks through."""
 
@@ -57,17 +58,39 @@ def vector_hits(
 def text_hits(table: Any, query: str, limit: int, video_ids: Sequence[str] | None = None) -> list[Hit]:
     """Rows whose text holds more than half of the query's words that mean something, best first."""
     words = content_words(query)
-    if not words:
-        return []
+    spaced = [word for word in words if not pairs(word)]
+    rows = _matching(table, spaced, limit, video_ids) if spaced else []
+    if pieces := [piece for word in words for piece in pairs(word)][:_MAX_PAIRS]:
+        rows += _holding(table, pieces, limit, video_ids)
+    hits = _hits((row, _relevance(coverage(words, row["text"]), WORDS)) for row in _each_once(rows))
+    return sorted(hits, key=lambda hit: -hit.relevance)
+
+
+def _matching(
+    table: Any, words: Sequence[str], limit: int, video_ids: Sequence[str] | None
+) -> list[dict[str, Any]]:
+    """Rows that the full-text index finds for words, or words spelt a letter apart."""
     said = MatchQuery(" ".join(words), "text")
     spelt = MatchQuery(
         " ".join(map(stem, words)), "text", fuzziness=1, prefix_length=2
     )  # LanceDB stems no fuzzy word
     either = BooleanQuery([(Occur.SHOULD, said), (Occur.SHOULD, spelt)])
     search = table.search(either, query_type="fts")
-    rows = _rows(search, video_ids, limit, "_score")
-    hits = _hits((row, _relevance(coverage(words, row["text"]), WORDS)) for row in rows)
-    return sorted(hits, key=lambda hit: -hit.relevance)
+    return _rows(search, video_ids, limit, "_score")
+
+
+def _holding(
+    table: Any, pieces: Sequence[str], limit: int, video_ids: Sequence[str] | None
+) -> list[dict[str, Any]]:
+    """Rows whose text holds any of these pairs of characters, which no index knows as words."""
+    held = reduce(or_, [col("text").contains(lit(piece)) for piece in pieces])
+    query = table.search().where(held if video_ids is None else held & only_videos(video_ids))
+    rows: list[dict[str, Any]] = query.select(["video_id", "start_s", "end_s", "text"]).limit(limit).to_list()
+    return rows
+
+
+def _each_once(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return list({(row["video_id"], row["start_s"], row["end_s"]): row for row in rows}.values())
 
 
 WORDS = Relevance(floor=0.5, ceiling=1.0)

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
+UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+"""Scripts that put no space between words: Thai, Lao, Burmese, Khmer, Japanese, Chinese."""
+_WORD = re.compile(rf"[{UNSPACED}]+|[^\W{UNSPACED}]+")
+_UNSPACED_WORD = re.compile(rf"[{UNSPACED}]+")
 MAX_QUERY_CHARS = 2_000
 """Of a longer query the beginning is used."""
 
@@ -26,14 +31,43 @@ _STOP_WORDS = frozenset(
 
 def content_words(query: str) -> list[str]:
     """The query's words that mean something, in order and once each: without function words and "scene where …"."""
-    words = re.findall(r"\w+", query[:MAX_QUERY_CHARS].lower())
+    words = _WORD.findall(folded(query[:MAX_QUERY_CHARS]))
     return list(dict.fromkeys(word for word in words if word not in _STOP_WORDS))
 
 
 def coverage(words: Sequence[str], text: str) -> float:
-    """The share of words that text holds, by their stems; a long word may differ in a letter (licence, license)."""
-    held = {stem(word) for word in re.findall(r"\w+", text.lower())}
-    return sum(any(alike(stem(word), other) for other in held) for word in words) / len(words)
+    """The share of words that text holds, by their stems; a long word may differ in a letter (licence, license).
+
+    Of a run of a script without spaces counts the share of its pairs of characters.
+    """
+    plain = folded(text)
+    held = {stem(word) for word in _WORD.findall(plain)}
+    return sum(_held(word, plain, held) for word in words) / len(words)
+
+
+def _held(word: str, text: str, stems: set[str]) -> float:
+    if pieces := pairs(word):
+        return sum(piece in text for piece in pieces) / len(pieces)
+    return float(any(alike(stem(word), other) for other in stems))
+
+
+def pairs(word: str) -> list[str]:
+    """Each two neighbouring characters of a word of a script without spaces; [] for any other word."""
+    if not _UNSPACED_WORD.fullmatch(word):
+        return []
+    return [word[i : i + 2] for i in range(len(word) - 1)] or [word]
+
+
+def folded(text: str) -> str:
+    """Text in lower case, Latin letters without their accents: "Café" and "cafe" meet."""
+    return "".join(map(_folded_letter, unicodedata.normalize("NFC", text.lower())))
+
+
+def _folded_letter(letter: str) -> str:
+    if letter.isascii():
+        return letter
+    base = unicodedata.normalize("NFD", letter)[0]
+    return base if base.isascii() and base.isalpha() else letter
 
 
 def alike(one: str, other: str) -> bool:

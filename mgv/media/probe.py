@@ -10,6 +10,8 @@ from mgv.records import Video
 
 logger = logging.getLogger(__name__)
 
+LEAST_BYTES_S = 500
+"""No video is smaller than this a second; a header that says so has a wrong clock."""
 VIDEO_SUFFIXES = frozenset(
     {".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"}
     | {".mts", ".mxf", ".ogg", ".ogm", ".ogv", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv"}
@@ -56,9 +58,10 @@ def probe(path: Path, video_id: str) -> Video:
 
 
 def header_seconds(path: Path) -> float:
-    """How long a file's header says that it lasts; 0 where it cannot be read or does not say."""
+    """How long a file's header says that it lasts, and its size allows; 0 where it cannot be read or does not say."""
     try:
         with open_container(path) as container:
-            return max((container.duration or 0) / 1e6, 0.0)
+            says_s = max((container.duration or 0) / 1e6, 0.0)
+        return min(says_s, path.stat().st_size / LEAST_BYTES_S)
     except Exception:  # only an estimate: whatever is wrong with the file is found when it is read
         return 0.0
