@@ -16,7 +16,9 @@ from mgv.errors import BusyError, MgvError
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "mgv")
-os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # a step of a bar is a line of the run's log
+os.environ.setdefault(
+    "HF_HUB_DISABLE_PROGRESS_BARS", "1"
+)  # a step of a bar is a line of the run's log
 os.environ.setdefault(
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180"
 )  # a busy machine takes its time

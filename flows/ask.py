@@ -59,7 +59,9 @@ def _asked(path: Path, number: int, line: str) -> AskedQuestion:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f'{path}: line {number}: {error}; expected {{"question": …}}') from error
     return AskedQuestion(
-        id=str(row.get("id", number)), question=row["question"], videos=videos and [str(v) for v in videos]
+        id=str(row.get("id", number)),
+        question=row["question"],
+        videos=videos and [str(v) for v in videos],
     )
 
 
@@ -73,7 +75,9 @@ def kept_answers(path: Path, asked: list[AskedQuestion]) -> list[dict[str, Any]]
         except ValueError:
             continue
         if not isinstance(row, dict) or questions.get(row.get("id", "")) != row.get("question"):
-            raise UsageError(f"{path}: holds answers to other questions; name another file by --output")
+            raise UsageError(
+                f"{path}: holds answers to other questions; name another file by --output"
+            )
         if not row.get("error"):
             rows.append(row)
     return rows
@@ -142,7 +146,9 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("questions", type=Path, metavar="FILE")
-    parser.add_argument("--output", "-o", type=Path, metavar="FILE", help="FILE.answers.jsonl when left out")
+    parser.add_argument(
+        "--output", "-o", type=Path, metavar="FILE", help="FILE.answers.jsonl when left out"
+    )
     parser.add_argument("--library", type=Path, default=Path(), metavar="DIR")
     given = parser.parse_args()
     run_flow(ask, questions=given.questions, output=given.output, library=given.library)

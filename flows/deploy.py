@@ -67,7 +67,9 @@ def main(given: argparse.Namespace) -> None:
     """Deploy, and with mode `serve` go on serving."""
     workspace = find_workspace(given.library)
     params = workspace.params.retrain
-    changed = {key: value for key in ("cron", "timezone") if (value := getattr(given, key)) is not None}
+    changed = {
+        key: value for key in ("cron", "timezone") if (value := getattr(given, key)) is not None
+    }
     schedule = RetrainParams(**{"cron": params.cron, "timezone": params.timezone} | changed)
     if get_current_settings().api.url is None:
         raise ConfigError("PREFECT_API_URL is not set: start a server (`prefect server start`) and name it, "
@@ -96,7 +98,9 @@ if __name__ == "__main__":
     )
     parser.add_argument("--library", type=Path, default=Path(), metavar="DIR")
     parser.add_argument("--cron", metavar="CRON", help="instead of params.yaml's retrain.cron")
-    parser.add_argument("--timezone", metavar="ZONE", help="instead of params.yaml's retrain.timezone")
+    parser.add_argument(
+        "--timezone", metavar="ZONE", help="instead of params.yaml's retrain.timezone"
+    )
     parser.add_argument("--mode", choices=("serve", "pool"), default="serve")
     parser.add_argument("--pool", default=POOL, metavar="NAME", help="the work pool (mode pool)")
     parser.add_argument(

@@ -48,7 +48,9 @@ def answer_shard(
         *(["--output", str(output)] if output else []),
     ]
     with gpu_slot():
-        done = subprocess.run(words, env=_own_gpu(number), capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            words, env=_own_gpu(number), capture_output=True, text=True, check=False
+        )
     if done.returncode:
         said = done.stderr.strip().splitlines() or ["no message"]
         raise MgvError(f"shard {number} of {count}: {said[-1]}")
@@ -61,7 +63,9 @@ def _own_gpu(number: int) -> dict[str, str]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     gpus = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
     return (
-        {**os.environ, "CUDA_VISIBLE_DEVICES": gpus[(number - 1) % len(gpus)]} if gpus else dict(os.environ)
+        {**os.environ, "CUDA_VISIBLE_DEVICES": gpus[(number - 1) % len(gpus)]}
+        if gpus
+        else dict(os.environ)
     )
 
 
@@ -88,7 +92,8 @@ def evaluate(
     if params.shards > 1 and (params.questions or params.library_questions):
         numbers = range(1, params.shards + 1)
         shards = [
-            answer_shard.submit(workspace.root, number, params.shards, model, output) for number in numbers
+            answer_shard.submit(workspace.root, number, params.shards, model, output)
+            for number in numbers
         ]
         for future in shards:
             future.result()

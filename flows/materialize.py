@@ -29,7 +29,9 @@ from mgv.workspace import find_workspace
     flow_run_name="materialize {library}",
     task_runner=ThreadPoolTaskRunner(max_workers=64),  # type: ignore[arg-type]  # how many compute: slots
 )
-def materialize(library: Path = Path(), rebuild: bool = False, ray: str | None = None) -> dict[str, int]:
+def materialize(
+    library: Path = Path(), rebuild: bool = False, ray: str | None = None
+) -> dict[str, int]:
     """Bring the library up to date with data/videos and params.yaml; ray: the address of a cluster to compute on."""
     log = get_run_logger()
     workspace = find_workspace(library)
@@ -61,7 +63,11 @@ def materialize(library: Path = Path(), rebuild: bool = False, ray: str | None =
                     run.write(rows)
                 return f"{rows.row['state']} {name} {rows.row['reason']}"
 
-            named = {future.task_run_id: (name, future) for name in plan if (future := compute.submit(name))}
+            named = {
+                future.task_run_id: (name, future)
+                for name in plan
+                if (future := compute.submit(name))
+            }
             for done in as_completed([future for _, future in named.values()]):
                 name, _ = named[done.task_run_id]
                 outcome = done.result(raise_on_failure=False)

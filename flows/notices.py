@@ -60,14 +60,18 @@ def tell(workspace: Workspace, subject: str, body: str) -> None:
             block: Any = Block.load(name)
         except ValueError:
             logger.warning(
-                "this Prefect server has no block %s (docs/retraining.md): not told: %s", name, subject
+                "this Prefect server has no block %s (docs/retraining.md): not told: %s",
+                name,
+                subject,
             )
             continue
         try:
             with block.raise_on_failure():
                 block.notify(body, subject)
         except Exception as error:  # its words may hold the address
-            logger.warning("%s cannot be reached (%s): not told: %s", name, type(error).__name__, subject)
+            logger.warning(
+                "%s cannot be reached (%s): not told: %s", name, type(error).__name__, subject
+            )
 
 
 def tell_of_failure(flow: Any, flow_run: Any, state: Any) -> None:

@@ -78,15 +78,24 @@ def take_in_videos(library: Path, inbox: Path) -> Taken:
         level("%s %s %s", result.outcome, result.name or result.source, result.reason or "")
     for name in taken.waiting:
         log.info("%s is still being written, and waits for the next run", name)
-    new = [result.name for result in taken.results if result.outcome in ("added", "updated", "renamed")]
+    new = [
+        result.name for result in taken.results if result.outcome in ("added", "updated", "renamed")
+    ]
     if new:
         versioning.commit_changes(
-            workspace.root, ["data/videos.dvc", "data/.gitignore"], f"Take in {', '.join(map(str, new))}"
+            workspace.root,
+            ["data/videos.dvc", "data/.gitignore"],
+            f"Take in {', '.join(map(str, new))}",
         )
     return taken
 
 
-@task(name="run stage", task_run_name="run {stage}", retry_condition_fn=may_pass, cache_policy=NO_CACHE)
+@task(
+    name="run stage",
+    task_run_name="run {stage}",
+    retry_condition_fn=may_pass,
+    cache_policy=NO_CACHE,
+)
 def run_stage(library: Path, stage: str) -> StageRun:
     """`dvc repro STAGE`; what DVC starts is a subflow of this run. Its output is logged here too."""
     log = get_run_logger()
@@ -104,9 +113,14 @@ def run_stage(library: Path, stage: str) -> StageRun:
         changes=tuple(changes),
     )
     if outcome != "unchanged":
-        rows = [{"path": path, "was": before.get(path, "")[:12], "is": after[path][:12]} for path in changes]
+        rows = [
+            {"path": path, "was": before.get(path, "")[:12], "is": after[path][:12]}
+            for path in changes
+        ]
         create_table_artifact(
-            rows, key=stage.replace("_", "-"), description=f"{stage} {outcome}; what is not as it was"
+            rows,
+            key=stage.replace("_", "-"),
+            description=f"{stage} {outcome}; what is not as it was",
         )
     return run
 
@@ -120,9 +134,12 @@ def run_stages(workspace: Workspace) -> list[StageRun]:
     """All stages in turn; those ahead of the first that something has changed for need no run of DVC."""
     changed = set(versioning.changed_stages(workspace.root))
     known = next(
-        (n for n, stage in enumerate(STAGES) if stage in changed or "data/videos.dvc" in changed), len(STAGES)
+        (n for n, stage in enumerate(STAGES) if stage in changed or "data/videos.dvc" in changed),
+        len(STAGES),
     )
-    unchanged = [StageRun(stage=stage, outcome="unchanged", seconds=0.0) for stage in STAGES[:known]]
+    unchanged = [
+        StageRun(stage=stage, outcome="unchanged", seconds=0.0) for stage in STAGES[:known]
+    ]
     params = workspace.params.retrain
     stage_task = run_stage.with_options(
         retries=params.retries, retry_delay_seconds=10, timeout_seconds=params.stage_hours * 3600
@@ -181,14 +198,20 @@ def retrain(library: Path = Path(), inbox: Path | None = None, wait: bool = Fals
         known = last if last and last.key == key else None
         if known and known.done:
             report(workspace, taken, stages, None, "nothing new")
-            return Completed(name="NothingNew", message="nothing new", data={"outcome": "nothing new"})
-        decision = known.decision if known else decide(workspace, partial(_evaluate, workspace.root))
+            return Completed(
+                name="NothingNew", message="nothing new", data={"outcome": "nothing new"}
+            )
+        decision = (
+            known.decision if known else decide(workspace, partial(_evaluate, workspace.root))
+        )
         write_note(workspace, Note(key=key, decision=decision, done=False))
         promotion = carry_out(workspace, decision, str(flow_run.id))
         outcome = "promoted" if decision.promote == "candidate" else "refused"
         promoted = promotion.version if promotion and outcome == "promoted" else None
         notes = push(workspace.root, promoted) if params.retrain.push else []
-        live = f"{promotion.version} with library {promotion.library_tag}" if promotion else "no model"
+        live = (
+            f"{promotion.version} with library {promotion.library_tag}" if promotion else "no model"
+        )
         report(workspace, taken, stages, decision, f"{outcome}; live: {live}", notes)
         tell(workspace, f"mgv: candidate {outcome}", f"{decision.reason}\nlive: {live}")
         write_note(workspace, Note(key=key, decision=decision, done=True))
@@ -222,24 +245,44 @@ def report(
         "## Videos",
         _table(["video", "outcome", "reason"], videos),
     ]
-    rows = [[each.stage, each.outcome, f"{each.seconds:.0f} s", ", ".join(each.changes)] for each in stages]
+    rows = [
+        [each.stage, each.outcome, f"{each.seconds:.0f} s", ", ".join(each.changes)]
+        for each in stages
+    ]
     lines += ["## Stages", _table(["stage", "outcome", "time", "not as it was"], rows)]
     if decision and decision.checks:
         scores = [
-            [c.metric, f"{c.baseline:.4f}", f"{c.value:.4f}", f"{c.tolerance:g}", "yes" if c.passed else "no"]
+            [
+                c.metric,
+                f"{c.baseline:.4f}",
+                f"{c.value:.4f}",
+                f"{c.tolerance:g}",
+                "yes" if c.passed else "no",
+            ]
             for c in decision.checks
         ]
-        lines += ["## Scores", _table(["metric", "champion", "candidate", "tolerance", "passed"], scores)]
+        lines += [
+            "## Scores",
+            _table(["metric", "champion", "candidate", "tolerance", "passed"], scores),
+        ]
     elif decision:
         found = read_run(workspace.results_dir).metrics
-        scores = [[name, f"{value:.4f}"] for name, value in sorted(found.items()) if ".kind." not in name]
+        scores = [
+            [name, f"{value:.4f}"] for name, value in sorted(found.items()) if ".kind." not in name
+        ]
         lines += ["## Scores", _table(["metric", "candidate"], scores)]
     commit = versioning.head(workspace.root)
-    lines += ["## Links", f"* commit {commit[0] if commit else 'none'}", *(f"* {note}" for note in notes)]
+    lines += [
+        "## Links",
+        f"* commit {commit[0] if commit else 'none'}",
+        *(f"* {note}" for note in notes),
+    ]
     page = workspace.results_dir / "report.html"
     if page.is_file():
         lines.append(f"* the evaluation: [{page.name}]({page.as_uri()})")
-    create_markdown_artifact("\n\n".join(line for line in lines if line), key="retrain", description=outcome)
+    create_markdown_artifact(
+        "\n\n".join(line for line in lines if line), key="retrain", description=outcome
+    )
 
 
 def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -252,7 +295,9 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--library", type=Path, default=Path(), metavar="DIR")
-    parser.add_argument("--inbox", type=Path, metavar="DIR", help="instead of params.yaml's retrain.inbox")
+    parser.add_argument(
+        "--inbox", type=Path, metavar="DIR", help="instead of params.yaml's retrain.inbox"
+    )
     parser.add_argument("--wait", action="store_true", help="wait while another retrain is at work")
     given = parser.parse_args()
     done = run_flow(retrain, library=given.library, inbox=given.inbox, wait=given.wait)

@@ -33,7 +33,13 @@ def _train(library: Path, stage: str) -> dict[str, float]:
     with gpu_slot():
         report = train_stage(find_workspace(library), stage)
     scores = {} if report.scores is None else {"validation_loss": report.scores.loss}
-    log.info("%s: %d steps in %.0f s, %s", stage, report.outcome.num_steps, report.outcome.seconds, scores)
+    log.info(
+        "%s: %d steps in %.0f s, %s",
+        stage,
+        report.outcome.num_steps,
+        report.outcome.seconds,
+        scores,
+    )
     return scores
 
 

@@ -417,7 +417,9 @@ class RetrainParams:
         try:
             ZoneInfo(self.timezone)
         except (KeyError, ValueError, OSError) as error:
-            raise ValueError(f"timezone {self.timezone!r} is none; for example Europe/Berlin") from error
+            raise ValueError(
+                f"timezone {self.timezone!r} is none; for example Europe/Berlin"
+            ) from error
         return self
 
 
@@ -456,7 +458,9 @@ def load_params(path: Path) -> Params:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise ConfigError(f"{path}: not found; a workspace has one (make one with `mgv init DIR`)") from error
+        raise ConfigError(
+            f"{path}: not found; a workspace has one (make one with `mgv init DIR`)"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
     return parse_params(text, str(path))
@@ -476,7 +480,9 @@ def parse_params(text: str, name: str, sections: Collection[str] | None = None) 
     try:
         return TypeAdapter(Params).validate_python({} if raw is None else raw)
     except ValidationError as error:
-        faults = [f"{'.'.join(map(str, e['loc'])) or 'top level'}: {e['msg']}" for e in error.errors()]
+        faults = [
+            f"{'.'.join(map(str, e['loc'])) or 'top level'}: {e['msg']}" for e in error.errors()
+        ]
         raise ConfigError(f"{name}: " + "; ".join(faults)) from error
 
 
@@ -517,12 +523,18 @@ def write_setting(path: Path, key: str, text: str) -> None:
             re.sub(r"^([+-]?\d+)(e[+-]?\d+)$", r"\1.0\2", text.strip())
         )  # YAML 1.1 wants the dot
     except YAMLError as error:
-        raise ConfigError(f"{key}: {text!r} is not a YAML value: {' '.join(str(error).split())}") from error
+        raise ConfigError(
+            f"{key}: {text!r} is not a YAML value: {' '.join(str(error).split())}"
+        ) from error
     try:
         *sections, name = (int(word) if word.isdecimal() else word for word in key.split("."))
         section: Any = document
         for word in sections:
-            section = section.setdefault(word, CommentedMap()) if isinstance(section, dict) else section[word]
+            section = (
+                section.setdefault(word, CommentedMap())
+                if isinstance(section, dict)
+                else section[word]
+            )
         section[name] = value
     except (TypeError, IndexError) as error:
         raise ConfigError(

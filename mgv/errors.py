@@ -79,4 +79,6 @@ class GateError(MgvError):
 
 def error_of(exit_code: int) -> type[MgvError] | None:
     """The error that a process ended with, by its exit code; None for the codes of faults that no person mends."""
-    return next((error for error in MgvError.__subclasses__() if error.exit_code == exit_code), None)
+    return next(
+        (error for error in MgvError.__subclasses__() if error.exit_code == exit_code), None
+    )

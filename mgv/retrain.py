@@ -64,7 +64,9 @@ def decide(workspace: Workspace, evaluate: EvaluateModel) -> Decision:
         checks: list[GateCheck] = []
         faults = ["this model was rolled back: `mgv promote VERSION` makes it live again"]
     elif (
-        champion is not None and same_model(workspace, champion.version) and not asks_library(params.evaluate)
+        champion is not None
+        and same_model(workspace, champion.version)
+        and not asks_library(params.evaluate)
     ):
         return Decision(promote="candidate", reason="the same model, with the new library")
     else:
@@ -96,7 +98,9 @@ def _checks(
         write_baseline(output / "baseline.json", read_run(output))
         against.append((output / "baseline.json", params.retrain.gate, "retrain.gate"))
     if params.evaluate.baseline and params.evaluate.gate:
-        against.append((workspace.root / params.evaluate.baseline, params.evaluate.gate, "evaluate.gate"))
+        against.append(
+            (workspace.root / params.evaluate.baseline, params.evaluate.gate, "evaluate.gate")
+        )
     for baseline, tolerances, key in against:
         try:
             checks += checks_at_gate(candidate, baseline, tolerances, key)
@@ -127,7 +131,11 @@ def taken_back(workspace: Workspace) -> bool:
 def carry_out(workspace: Workspace, decision: Decision, run: str) -> registry.Promotion | None:
     """Commit, publish, promote and tag; what an earlier run did already is left as it is. run: the flow run's id."""
     tag, reason = newest_library(workspace).tag, decision.reason
-    words = {"candidate": "Retrain", "champion": "Retrain: candidate refused", None: "Retrain: refused"}
+    words = {
+        "candidate": "Retrain",
+        "champion": "Retrain: candidate refused",
+        None: "Retrain: refused",
+    }
     message = f"{words[decision.promote]}\n\n{decision.reason}\nlibrary {tag}, flow run {run}"
     versioning.commit_changes(workspace.root, list(SOURCES), message)
     if decision.promote is None:

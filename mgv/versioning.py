@@ -43,10 +43,18 @@ def _run(words: list[str], cwd: Path) -> str:
     environment = {**os.environ, **_OFFLINE}
     try:
         done = subprocess.run(
-            words, cwd=cwd, env=environment, capture_output=True, text=True, errors="replace", check=False
+            words,
+            cwd=cwd,
+            env=environment,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
         )
     except FileNotFoundError as error:
-        raise WorkspaceError(f"{words[0]!r} is not installed; mgv needs it to version a workspace") from error
+        raise WorkspaceError(
+            f"{words[0]!r} is not installed; mgv needs it to version a workspace"
+        ) from error
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
         reason = next((line for line in said if line.startswith(("ERROR", "fatal:"))), said[-1])
@@ -101,7 +109,9 @@ def commit(root: Path, names: list[str], message: str) -> None:
 
 def _identity(root: Path) -> list[str]:
     """Options that name somebody where git knows nobody."""
-    named = subprocess.run(["git", "config", "user.email"], cwd=root, capture_output=True, check=False)
+    named = subprocess.run(
+        ["git", "config", "user.email"], cwd=root, capture_output=True, check=False
+    )
     return [] if named.stdout.strip() else ["-c", "user.name=mgv", "-c", "user.email=mgv@localhost"]
 
 
@@ -124,7 +134,9 @@ def track(root: Path, path: Path, *, relink: bool = True) -> None:
             with repo.lock:
                 _stage([path.with_name(f"{path.name}.dvc"), path.with_name(".gitignore")], root)
     except (DvcException, OSError, sqlite3.Error) as error:  # its own database, on a full disk
-        raise WorkspaceError(f"dvc add {path.relative_to(root)} failed in {root}: {error}") from error
+        raise WorkspaceError(
+            f"dvc add {path.relative_to(root)} failed in {root}: {error}"
+        ) from error
 
 
 def _stage(paths: list[Path], root: Path) -> None:
@@ -144,7 +156,10 @@ Outcome = Literal["ran", "restored", "unchanged"]
 
 
 def repro(
-    root: Path, stage: str, on_line: Callable[[str], None], environment: Mapping[str, str] | None = None
+    root: Path,
+    stage: str,
+    on_line: Callable[[str], None],
+    environment: Mapping[str, str] | None = None,
 ) -> Outcome:
     """Run a DVC stage, and those ahead of it, where something changed; each line of output is told to on_line.
 
@@ -212,7 +227,11 @@ def _end_group(process: subprocess.Popen[str]) -> None:
 
 def _stage_error(stage: str, said: list[str]) -> Exception:
     """What a failed `dvc repro` comes to."""
-    codes = [int(found[1]) for line in said if (found := re.search(r"exited with (-?\d+)$", line.rstrip()))]
+    codes = [
+        int(found[1])
+        for line in said
+        if (found := re.search(r"exited with (-?\d+)$", line.rstrip()))
+    ]
     known = error_of(codes[-1]) if codes else None
     own = [line.partition("error: ")[2] for line in said if line.startswith("error: ")]
     told = own or [line for line in said if line.startswith("ERROR")] or said or ["no message"]
@@ -245,7 +264,9 @@ def push(root: Path) -> list[str]:
         _dvc(["push", "--quiet"], root)
         notes.append("data and models pushed by DVC")
     else:
-        notes.append("data and models not pushed: DVC has no remote (`dvc remote add --default NAME URL`)")
+        notes.append(
+            "data and models not pushed: DVC has no remote (`dvc remote add --default NAME URL`)"
+        )
     remotes = _run(["git", "remote"], root).split()
     if remotes:
         remote = "origin" if "origin" in remotes else remotes[0]
@@ -269,7 +290,15 @@ def find_commit(root: Path, revision: str) -> str | None:
     """The commit that a name (branch, tag, part of a hash) stands for; None when git knows none."""
     try:
         return _run(
-            ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"], root
+            [
+                "git",
+                "rev-parse",
+                "--verify",
+                "--quiet",
+                "--end-of-options",
+                f"{revision}^{{commit}}",
+            ],
+            root,
         )
     except WorkspaceError:
         return None
@@ -380,7 +409,8 @@ def listing(root: Path, md5: str) -> dict[str, str] | None:
         return None
     try:
         return {
-            str(entry["relpath"]): str(entry["md5"]) for entry in json.loads(path.read_text(encoding="utf-8"))
+            str(entry["relpath"]): str(entry["md5"])
+            for entry in json.loads(path.read_text(encoding="utf-8"))
         }
     except (OSError, ValueError, LookupError, TypeError):
         return None

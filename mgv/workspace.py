@@ -142,7 +142,9 @@ class Workspace:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Hold the workspace for writing. Raises BusyError at once when another process holds it."""
-        busy = f"{self.root}: another mgv process is writing to this workspace; wait for it or stop it"
+        busy = (
+            f"{self.root}: another mgv process is writing to this workspace; wait for it or stop it"
+        )
         with holding(self.root / "data" / ".lock", busy):
             yield
 
@@ -178,8 +180,17 @@ def init_workspace(root: Path) -> Workspace:
         (root / ".gitignore").write_text(_GITIGNORE, encoding="utf-8")
     (root / "data" / "videos").mkdir(parents=True, exist_ok=True)
     if fresh:
-        own = ("params.yaml", "dvc.yaml", ".gitignore", ".dvc/config", ".dvc/.gitignore", ".dvcignore")
-        versioning.commit(root, [name for name in own if (root / name).exists()], "Make an mgv workspace")
+        own = (
+            "params.yaml",
+            "dvc.yaml",
+            ".gitignore",
+            ".dvc/config",
+            ".dvc/.gitignore",
+            ".dvcignore",
+        )
+        versioning.commit(
+            root, [name for name in own if (root / name).exists()], "Make an mgv workspace"
+        )
     return find_workspace(root)
 
 

@@ -59,7 +59,9 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model") / "model"
     model, tokenizer = build_video_llm("minigpt4_video", device="cpu")
     adapt(model, lora=Lora(rank=2))
-    save_checkpoint(model, build_processor(model, tokenizer, num_frames=3, max_new_tokens=16), folder)
+    save_checkpoint(
+        model, build_processor(model, tokenizer, num_frames=3, max_new_tokens=16), folder
+    )
     return folder
 
 

@@ -55,7 +55,11 @@ class ChatServer:
         if isinstance(planned, tuple):
             return planned if len(planned) == 3 else (*planned, {})
         usage = {"prompt_tokens": 100, "completion_tokens": 10}
-        reply = {"model": "big-2024-01-01", "choices": [{"message": {"content": planned}}], "usage": usage}
+        reply = {
+            "model": "big-2024-01-01",
+            "choices": [{"message": {"content": planned}}],
+            "usage": usage,
+        }
         return (planned, {}, {}) if isinstance(planned, int) else (200, reply, {})
 
 

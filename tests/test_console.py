@@ -14,7 +14,9 @@ HOSTILE = "\x1b]0;owned\x07\x9b2J \u202egpj.exe \x00\ud800"
 
 def test_escapes_and_turned_text_are_shown(capsys: pytest.CaptureFixture[str]):
     show(False, None, f"line one\n{HOSTILE}")
-    assert capsys.readouterr().out == ("line one\n\\x1b]0;owned\\x07\\x9b2J \\u202egpj.exe \\x00\\ud800\n")
+    assert capsys.readouterr().out == (
+        "line one\n\\x1b]0;owned\\x07\\x9b2J \\u202egpj.exe \\x00\\ud800\n"
+    )
 
 
 def test_json_stays_json_and_says_the_same(capsys: pytest.CaptureFixture[str]):

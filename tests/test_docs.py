@@ -58,7 +58,10 @@ def test_options_that_a_page_shows_exist(page: Path):
         command = group.commands[words[1]]  # type: ignore[attr-defined]
         if hasattr(command, "commands"):
             command = command.commands.get(words[2] if len(words) > 2 else "", command)
-        options = {name for parameter in command.params for name in parameter.opts} | {"--help", "-h"}
+        options = {name for parameter in command.params for name in parameter.opts} | {
+            "--help",
+            "-h",
+        }
         for word in words[2:]:
             if word == "--":
                 break
@@ -68,9 +71,14 @@ def test_options_that_a_page_shows_exist(page: Path):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_links_to_files_lead_somewhere(page: Path):
-    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(
+        r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+    )
     for target in re.findall(r"\]\(([^)#\s]+)", text):
-        made_by_the_site = page.is_relative_to(ROOT / "docs") and Path(target).stem in {"cli", "parts"}
+        made_by_the_site = page.is_relative_to(ROOT / "docs") and Path(target).stem in {
+            "cli",
+            "parts",
+        }
         if "://" not in target and not target.startswith("mailto:") and not made_by_the_site:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
@@ -132,7 +140,15 @@ def test_a_notebook_runs_from_start_to_end(path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.slow
 def test_the_site_builds_with_no_broken_link(tmp_path: Path):
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    command = [
+        sys.executable,
+        "-m",
+        "mkdocs",
+        "build",
+        "--strict",
+        "--site-dir",
+        str(tmp_path / "site"),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "mgv search" in (tmp_path / "site" / "reference" / "cli" / "index.html").read_text(

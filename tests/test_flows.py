@@ -24,9 +24,20 @@ ROOT = Path(__file__).parents[1]
 
 def run(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # as in an activated environment
-    everything = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1", **environment}
+    everything = {
+        **os.environ,
+        "PATH": path,
+        "PYTHONPATH": str(ROOT),
+        "DVC_NO_ANALYTICS": "1",
+        **environment,
+    }
     return subprocess.run(
-        [sys.executable, "-m", *words], cwd=cwd, env=everything, capture_output=True, text=True, check=False
+        [sys.executable, "-m", *words],
+        cwd=cwd,
+        env=everything,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -34,7 +45,8 @@ def run(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProce
 @pytest.mark.timeout(400)
 def test_dvc_repro_runs_the_flow_once_and_equals_the_command(workspace: Workspace, tmp_path: Path):
     ingest(
-        workspace, [make_video(tmp_path / f"{name}.mp4", num_frames=n) for name, n in (("a", 25), ("b", 50))]
+        workspace,
+        [make_video(tmp_path / f"{name}.mp4", num_frames=n) for name, n in (("a", 25), ("b", 50))],
     )
     (workspace.videos_dir / "bad.mp4").write_text("not a video")
     done = run("dvc", "repro", "materialize", cwd=workspace.root)
@@ -69,7 +81,9 @@ def test_a_flow_that_cannot_go_on_exits_non_zero(workspace: Workspace, tmp_path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_dvc_prepares_the_library_and_again_only_when_something_changed(workspace: Workspace, tmp_path: Path):
+def test_dvc_prepares_the_library_and_again_only_when_something_changed(
+    workspace: Workspace, tmp_path: Path
+):
     talk = make_video(tmp_path / "talk.mp4", num_frames=50)
     talk.with_suffix(".vtt").write_text("WEBVTT\n\n00:00.000 --> 00:01.000\nHello.\n")
     ingest(workspace, [talk])

@@ -13,7 +13,17 @@ from mgv.workspace import Workspace
 from tests.conftest import RANDOM_PARTS, set_params
 from tests.media.make_video import make_video
 
-HEAVY = ("torch", "transformers", "whisper", "faster_whisper", "peft", "prefect", "dvc", "lancedb", "pandas")
+HEAVY = (
+    "torch",
+    "transformers",
+    "whisper",
+    "faster_whisper",
+    "peft",
+    "prefect",
+    "dvc",
+    "lancedb",
+    "pandas",
+)
 PARTS = RANDOM_PARTS | {
     "frame_embedder": {"name": "conse", "pretrained": "random"},
     "text_embedder": {"name": "sentence", "pretrained": "starter"},
@@ -51,7 +61,9 @@ def test_a_command_imports_only_what_it_needs(library: Workspace, command: str):
         "try:\n    main()\nexcept SystemExit as end:\n    code = end.code\nelse:\n    code = 0\n"
         f"print('IMPORTED', *sorted(set({HEAVY}) & set(sys.modules)))\nsys.exit(code)"
     )
-    run = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        [sys.executable, "-c", script, *words], capture_output=True, text=True, check=False
+    )
     assert run.returncode == 0, run.stderr
     assert set(run.stdout.split("IMPORTED")[1].split()) == COMMANDS[command]
 

@@ -57,5 +57,7 @@ def test_only_the_command_line_prints():
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
             if isinstance(node, ast.Call)
         ]
-        printing = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"]
+        printing = [
+            call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"
+        ]
         assert not printing or path.parent.name == "cli", f"{path} prints"

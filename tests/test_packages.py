@@ -27,7 +27,9 @@ def packaged_name(requirement: str) -> str:
 def known_names() -> set[str]:
     pinned = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     declared = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
-    return {packaged_name(line) for lines in [pinned, *declared] for line in lines} | ON_GPUS | TOOLS
+    return (
+        {packaged_name(line) for lines in [pinned, *declared] for line in lines} | ON_GPUS | TOOLS
+    )
 
 
 def texts() -> dict[Path, str]:
@@ -38,13 +40,17 @@ def texts() -> dict[Path, str]:
     suffixes = {".md", ".py", ".toml", ".yaml", ".yml", ".txt", ".ipynb", ""}
     paths = [ROOT / name for name in listed.stdout.splitlines() if Path(name).suffix in suffixes]
     own = Path(__file__)
-    return {path: path.read_text(encoding="utf-8") for path in paths if path.is_file() and path != own}
+    return {
+        path: path.read_text(encoding="utf-8") for path in paths if path.is_file() and path != own
+    }
 
 
 def installed_names(text: str) -> set[str]:
     """The packages named by every `pip install …` of a text: words that are neither options nor paths."""
     names = set()
-    for words in re.findall(r"\b(?:pip3?|pipx|uv tool) install ((?:'[^'\n]*'|[^`\"\n;&|(])+)", text):
+    for words in re.findall(
+        r"\b(?:pip3?|pipx|uv tool) install ((?:'[^'\n]*'|[^`\"\n;&|(])+)", text
+    ):
         words = re.sub(r"(?<!\S)(-c|-r|-d|--constraint|--requirement|--find-links) \S+", "", words)
         for word in re.findall(r"'[^']*'|\S+", words):
             if not re.fullmatch(r"'?[A-Za-z0-9][\w.-]*(\[[\w,]+\])?([<>=!~][^']*)?'?[.,):]*", word):
@@ -94,7 +100,9 @@ def test_the_distribution_has_its_own_name_and_the_codes_version():
 
 def test_an_extra_is_installed_by_its_packages_own_names(monkeypatch: pytest.MonkeyPatch):
     requires = ["torch>=2", "ray<3,>=2.50 ; extra == 'ray'", "boto3 ; extra == 's3'"]
-    monkeypatch.setattr(metadata, "requires", lambda name: requires if name == DISTRIBUTION else None)
+    monkeypatch.setattr(
+        metadata, "requires", lambda name: requires if name == DISTRIBUTION else None
+    )
     assert extra_requirements("ray") == ["ray<3,>=2.50"]
     assert install_command("ray") == "pip install 'ray<3,>=2.50'"
 

@@ -57,7 +57,9 @@ def is_open(port: int) -> bool:
 def run_documented(name: str, folder: Path) -> None:
     """Run the commands of a block of docs/scaling.md in a folder."""
     for line in documented("scaling", name).splitlines():
-        done = subprocess.run(shlex.split(line), cwd=folder, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            shlex.split(line), cwd=folder, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr
 
 
@@ -65,7 +67,9 @@ def run_documented(name: str, folder: Path) -> None:
 def library(endpoint: str, workspace: Workspace, tmp_path: Path) -> Workspace:
     """A workspace on the bucket with two videos, one with subtitles."""
     talk = make_video(tmp_path / "talk.mp4", num_frames=50)
-    talk.with_suffix(".vtt").write_text("WEBVTT\n\n00:00.000 --> 00:01.500\nThe rocket lifts off.\n")
+    talk.with_suffix(".vtt").write_text(
+        "WEBVTT\n\n00:00.000 --> 00:01.500\nThe rocket lifts off.\n"
+    )
     ingest(workspace, [talk, make_video(tmp_path / "still.mp4", num_frames=25, size=(64, 64))])
     return set_params(workspace.root, materialize={"store": f"s3://videos/{tmp_path.name}"})
 
@@ -80,7 +84,10 @@ def test_a_library_on_s3_equals_one_in_a_folder_and_answers(library: Workspace, 
     assert [video.name for video in opened.videos()] == ["still.mp4", "talk.mp4"]
     registry.publish(library, model_folder(tmp_path / "model"))
     registry.promote(library, library_tag=first.tag)
-    assert [video.name for video in Library.open(library.root).videos()] == ["still.mp4", "talk.mp4"]
+    assert [video.name for video in Library.open(library.root).videos()] == [
+        "still.mp4",
+        "talk.mp4",
+    ]
     local = set_params(library.root, materialize={"store": "data/library"})
     assert materialize(local).manifest.digest == second.digest
 
@@ -95,10 +102,14 @@ def test_old_versions_on_s3_go_and_kept_ones_stay(library: Workspace):
     assert done.num_bytes > 0
     with pytest.raises(WorkspaceError):
         open_for_reading(library.store_uri, first.versions)
-    assert [video.name for video in Library.open(library.root, as_of=second.tag).videos()] == ["talk.mp4"]
+    assert [video.name for video in Library.open(library.root, as_of=second.tag).videos()] == [
+        "talk.mp4"
+    ]
 
 
-def test_of_two_writers_one_stops_and_the_library_is_that_of_one(library: Workspace, tmp_path: Path):
+def test_of_two_writers_one_stops_and_the_library_is_that_of_one(
+    library: Workspace, tmp_path: Path
+):
     root = tmp_path / "another machine"
     shutil.copytree(library.root, root, symlinks=True)
     other = find_workspace(root)
@@ -121,7 +132,9 @@ def test_a_write_that_slipped_in_is_found_and_its_video_done_anew(library: Works
     made = materialize(library).manifest
     with materializing(library, want(library)) as run:
         frames = run._store._tables["frames"]
-        frames.add(frames.to_arrow().slice(0, 1))  # as a second writer's row would come to lie beside ours
+        frames.add(
+            frames.to_arrow().slice(0, 1)
+        )  # as a second writer's row would come to lie beside ours
         with pytest.raises(BusyError, match="another writer"):
             run.finish()
     with (
@@ -142,4 +155,6 @@ def test_videos_go_to_a_dvc_remote_on_s3_and_come_back(library: Workspace, tmp_p
     subprocess.run(["git", "clone", "--quiet", str(library.root), str(clone)], check=True)
     run_documented("dvc-pull", clone)
     for name in ("talk.mp4", "talk.vtt", "still.mp4"):
-        assert (clone / "data/videos" / name).read_bytes() == (library.videos_dir / name).read_bytes()
+        assert (clone / "data/videos" / name).read_bytes() == (
+            library.videos_dir / name
+        ).read_bytes()

@@ -53,7 +53,9 @@ def answer(question: str, moments: Sequence[Moment], answerer: Answerer) -> Answ
     written = answerer.write(question, moments) if moments else None
     if not isinstance(written, Written):
         written = Written(text=written)
-    nothing = Answer(question=question, text=None, citations=(), moments=tuple(moments), looks=written.looks)
+    nothing = Answer(
+        question=question, text=None, citations=(), moments=tuple(moments), looks=written.looks
+    )
     if not written.text or not written.text.strip():
         return nothing
     text, numbers = cite(written.text.strip(), moments)
@@ -65,7 +67,9 @@ def citations(
 ) -> tuple[Citation, ...]:
     """The citations of these moments: of the sentences quoted from them, else of all of each."""
     return tuple(
-        _citation(number, moments[number - 1], [quote for quote in quotes if quote.number == number])
+        _citation(
+            number, moments[number - 1], [quote for quote in quotes if quote.number == number]
+        )
         for number in sorted(set(numbers))
     )
 

@@ -145,5 +145,7 @@ def _read(path: Path) -> list[ChatTurn]:
             turns.append(TypeAdapter(ChatTurn).validate_python(json.loads(line)))
         except (ValueError, ValidationError) as error:
             if number < len(lines):
-                raise WorkspaceError(f"{path}: line {number} is no turn of a chat; was it edited?") from error
+                raise WorkspaceError(
+                    f"{path}: line {number} is no turn of a chat; was it edited?"
+                ) from error
     return turns

@@ -70,7 +70,9 @@ class Endpoint:
         if not params.base_url.startswith(("https://", "http://")):
             raise ConfigError(f"{section}.base_url: {params.base_url!r} is no http(s) address")
         if params.pretrained == "starter":
-            raise ConfigError(f"{section}.pretrained: name the endpoint's model, for example gpt-4o-mini")
+            raise ConfigError(
+                f"{section}.pretrained: name the endpoint's model, for example gpt-4o-mini"
+            )
         self._key = os.environ.get(params.api_key_env)
         if not self._key and "api.openai.com" in params.base_url:
             raise ConfigError(
@@ -127,7 +129,12 @@ class Endpoint:
                 if error.code not in BUSY:
                     raise MgvError(f"{url}: {reason}") from error
                 wait_s = max(wait_s, _asked_wait_s(error.headers.get("Retry-After")))
-            except (OSError, HTTPException, ValueError, RecursionError) as error:  # cut off, or no JSON
+            except (
+                OSError,
+                HTTPException,
+                ValueError,
+                RecursionError,
+            ) as error:  # cut off, or no JSON
                 reason = f"{error}".strip() or type(error).__name__
             attempt += 1
             if attempt > self._params.retries:

@@ -90,13 +90,16 @@ def _cut(
     while waiting:
         begin, end = waiting.pop()
         inside = range(bisect_right(starts, begin), bisect_right(starts, end - 1))
-        borders = [n for n in inside if text[begin : starts[n]].strip() and text[starts[n] : end].strip()]
+        borders = [
+            n for n in inside if text[begin : starts[n]].strip() and text[starts[n] : end].strip()
+        ]
         if len(text[begin:end].split()) <= MAX_WORDS or not borders:
             spans.append((begin, end))
             continue
         middle = (begin + end) / 2
         best = max(
-            borders, key=lambda n: (round(cues[n].start_s - cues[n - 1].end_s, 1), -abs(starts[n] - middle))
+            borders,
+            key=lambda n: (round(cues[n].start_s - cues[n - 1].end_s, 1), -abs(starts[n] - middle)),
         )
         waiting += [(starts[best], end), (begin, starts[best])]
     return spans
@@ -110,7 +113,9 @@ def _time(place: int, cues: Sequence[Cue], starts: Sequence[int], *, ends: bool 
     return round(cue.start_s + share * (cue.end_s - cue.start_s), 3)
 
 
-def around(said: Sequence[Sentence], start_s: float, end_s: float, *, more: int = 1) -> tuple[Sentence, ...]:
+def around(
+    said: Sequence[Sentence], start_s: float, end_s: float, *, more: int = 1
+) -> tuple[Sentence, ...]:
     """The sentences that overlap a stretch, and so many more on either side."""
     inside = [
         n

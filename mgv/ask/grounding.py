@@ -88,14 +88,19 @@ def _numbers_agree(sentence: str, claim: str) -> bool:
     said, claimed = tokens(sentence), tokens(claim)
     there = numbers(said)
     return all(
-        any(_same(number, other, said) and _same_unit(claimed, number, said, other) for other in there)
+        any(
+            _same(number, other, said) and _same_unit(claimed, number, said, other)
+            for other in there
+        )
         for number in numbers(claimed)
     )
 
 
 def _same(one: Number, other: Number, said: Sequence[str]) -> bool:
     """Equal values; a first and a one are the same in a date only."""
-    return one.value == other.value and (one.is_ordinal == other.is_ordinal or bool(MONTHS & set(said)))
+    return one.value == other.value and (
+        one.is_ordinal == other.is_ordinal or bool(MONTHS & set(said))
+    )
 
 
 def _same_unit(claimed: Sequence[str], one: Number, said: Sequence[str], other: Number) -> bool:

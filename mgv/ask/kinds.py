@@ -147,8 +147,13 @@ _EXPECTS: dict[Expects, tuple[str, ...]] = {
     ),
     "speed": (r"\bhow (?:fast|quickly)\b|\bwhat speed\b",),
     "rate": (r"\bhow often\b",),
-    "number": (r"\bhow (?:big|large|small|much|loud)\b|\bwhat (?:percentage|percent|share|number|size)\b",),
-    "date": (r"\bwhen (?:is|was|were|are|will)\b", r"\b(?:what|which) (?:day|date|year|month|time)\b"),
+    "number": (
+        r"\bhow (?:big|large|small|much|loud)\b|\bwhat (?:percentage|percent|share|number|size)\b",
+    ),
+    "date": (
+        r"\bwhen (?:is|was|were|are|will)\b",
+        r"\b(?:what|which) (?:day|date|year|month|time)\b",
+    ),
     "name": (
         r"\bwhat(?: is| was| are) (?:the |his |her |its |their |your |my )?(?:\S+ ){0,2}names?\b",
         r"\bwhat (?:is|are|was) .*\b(?:called|named)\b",
@@ -260,7 +265,18 @@ def _names(text: str, subject: tuple[str, ...]) -> tuple[str, ...]:
 
 _TIME_UNITS = frozenset(
     unit + ending
-    for unit in ("second", "minute", "hour", "day", "week", "month", "year", "decade", "century", "night")
+    for unit in (
+        "second",
+        "minute",
+        "hour",
+        "day",
+        "week",
+        "month",
+        "year",
+        "decade",
+        "century",
+        "night",
+    )
     for ending in ("", "s")
 )
 _MONEY = re.compile(
@@ -343,7 +359,8 @@ def holds(asked: Asked, sentence: str) -> bool:
             return bool(found) or "half" in words
         case _:
             return any(
-                _UNITS[asked.expects] & set(words[number.after : number.after + 3]) for number in found
+                _UNITS[asked.expects] & set(words[number.after : number.after + 3])
+                for number in found
             )
 
 
@@ -353,7 +370,9 @@ def _is_age(words: Sequence[str], first: int, after: int) -> bool:
     if "ago" in behind:
         return False
     if behind[:1] and behind[0] in _TIME_UNITS:
-        return "old" in behind or bool({"is", "was", "were", "be", "turned", "aged"} & set(ahead[-1:]))
+        return "old" in behind or bool(
+            {"is", "was", "were", "be", "turned", "aged"} & set(ahead[-1:])
+        )
     of_a_child = ahead[-1:] == ["of"] and bool(_PEOPLE & set(ahead[:1]))
     return of_a_child or bool({"aged", "turned", "turns"} & set(ahead))
 

@@ -22,7 +22,15 @@ from mgv.ask.answer import Answerer, Phraser, answer
 from mgv.ask.kinds import understand
 from mgv.ask.opened import Answerers, LoadedAnswerer, OpenedLibrary
 from mgv.ask.prompt import prompt_hash
-from mgv.ask.receipts import LibraryState, ModelState, Receipt, flow_run, keep, params_hash, software
+from mgv.ask.receipts import (
+    LibraryState,
+    ModelState,
+    Receipt,
+    flow_run,
+    keep,
+    params_hash,
+    software,
+)
 from mgv.ask.replies import Replier
 from mgv.ask.retrieve import Reach, fuse
 from mgv.config import AnswererParams, AskParams, Params, SearchParams, parse_params
@@ -194,9 +202,13 @@ class Library:
         ask = self.workspace.params.ask
         name = name or ask.answerer.name
         default = CHAMPION if name == "video_llm" and self.live.model else "starter"
-        pretrained = pretrained or (ask.answerer.pretrained if name == ask.answerer.name else default)
+        pretrained = pretrained or (
+            ask.answerer.pretrained if name == ask.answerer.name else default
+        )
         answerer = replace(ask.answerer, name=name, pretrained=pretrained)
-        return self.with_params(self.workspace.params.search, replace(ask, answerer=answerer), self.live)
+        return self.with_params(
+            self.workspace.params.search, replace(ask, answerer=answerer), self.live
+        )
 
     def with_weights(self, **weights: float) -> Library:
         """The same library with these search channels weighted otherwise: 0 leaves one out."""
@@ -241,14 +253,21 @@ class Library:
         if params.name != "video_llm":
             return params
         if params.pretrained != CHAMPION:
-            inside = self.workspace.root / params.pretrained  # else it is relative to where mgv was started
+            inside = (
+                self.workspace.root / params.pretrained
+            )  # else it is relative to where mgv was started
             return replace(params, pretrained=str(inside)) if inside.is_dir() else params
         if self.live.model is None:
-            raise WorkspaceError("there is no champion to answer; run `mgv publish` and `mgv promote`")
+            raise WorkspaceError(
+                "there is no champion to answer; run `mgv publish` and `mgv promote`"
+            )
         return replace(params, pretrained=str(self.live.model))
 
     def _ask(
-        self, question: str, videos: Sequence[str] | None, answerer: Callable[[], Answerer | Phraser]
+        self,
+        question: str,
+        videos: Sequence[str] | None,
+        answerer: Callable[[], Answerer | Phraser],
     ) -> Answer:
         asked = understand(question)
         ids = self._asked_videos(question, videos)
@@ -265,7 +284,9 @@ class Library:
             return self.video_ids(videos)
         lower = question.lower()
         named = [
-            video.video_id for video in self.videos() if video.name.lower() in lower and "." in video.name
+            video.video_id
+            for video in self.videos()
+            if video.name.lower() in lower and "." in video.name
         ]
         return named or self._searched(None)
 
@@ -277,7 +298,9 @@ class Library:
             if video["duration_s"] <= WHOLE_VIDEO_S:
                 return answer(question, [self.opened.whole(video)], answerer)
         ranked = self.search(question, limit=max(params.moments, 3), videos=ids)
-        floor = params.min_score if ids is None else 0.0  # a named video is asked for what is nearest in it
+        floor = (
+            params.min_score if ids is None else 0.0
+        )  # a named video is asked for what is nearest in it
         moments = [moment for moment in ranked if moment.score >= floor][: params.moments]
         if not moments:
             reason = "nothing in the library is about that"
@@ -285,7 +308,9 @@ class Library:
         given = answer(question, moments, answerer)
         if given.text is None:
             return replace(
-                given, reason="the answerer found no answer in the moments", nearest=tuple(moments[:3])
+                given,
+                reason="the answerer found no answer in the moments",
+                nearest=tuple(moments[:3]),
             )
         return given
 
@@ -338,7 +363,9 @@ class Library:
         if videos is not None:
             return self.video_ids(videos)
         return (
-            None if len(self.video_ids_in_view) == len(self.opened.videos) else sorted(self.video_ids_in_view)
+            None
+            if len(self.video_ids_in_view) == len(self.opened.videos)
+            else sorted(self.video_ids_in_view)
         )
 
     def _video_id(self, wanted: str) -> str:
@@ -373,7 +400,11 @@ def _checked(query: str) -> str:
     """A query without characters that no text holds. Raises UsageError when nothing is left."""
     cleaned = " ".join(query.encode("utf-8", "replace").decode().replace("\0", " ").split())
     if not cleaned:
-        raise UsageError('the query is empty; say what to look for, for example: mgv search "a white parrot"')
+        raise UsageError(
+            'the query is empty; say what to look for, for example: mgv search "a white parrot"'
+        )
     if len(cleaned) > MAX_QUERY_CHARS:
-        logger.warning("the query has %d characters; the first %d are used", len(cleaned), MAX_QUERY_CHARS)
+        logger.warning(
+            "the query has %d characters; the first %d are used", len(cleaned), MAX_QUERY_CHARS
+        )
     return cleaned[:MAX_QUERY_CHARS].rstrip()

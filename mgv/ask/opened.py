@@ -82,7 +82,11 @@ class OpenedLibrary:
 
         Raises WorkspaceError when the tables of this manifest are no longer there.
         """
-        self.manifest, self._root, self._published = manifest, workspace.root, workspace.published_dir
+        self.manifest, self._root, self._published = (
+            manifest,
+            workspace.root,
+            workspace.published_dir,
+        )
         self._store_uri = workspace.store_uri
         self._tables = open_for_reading(self._store_uri, manifest.versions, manifest.tag)
         with reading(self._store_uri):
@@ -100,20 +104,30 @@ class OpenedLibrary:
         self._chapters: dict[str, list[Chapter]] = {}
         self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="mgv-search")
         if self.revisions != manifest.parts:
-            logger.warning("the parts that made this library have been updated; run `mgv materialize`")
+            logger.warning(
+                "the parts that made this library have been updated; run `mgv materialize`"
+            )
 
     def hits(self, query: str, limit: int, video_ids: list[str] | None) -> dict[str, list[Hit]]:
         """Each channel's hits, at most `limit` a channel, the channels side by side."""
         frames, segments, pool = self._tables["frames"], self._tables["segments"], self._pool
         with reading(self._store_uri):
             text = pool.submit(text_hits, segments, query, limit, video_ids)
-            screen = pool.submit(text_hits, frames, query, limit, video_ids) if self.reads_screens else None
+            screen = (
+                pool.submit(text_hits, frames, query, limit, video_ids)
+                if self.reads_screens
+                else None
+            )
             embedder = self.parts.text_embedder
             vector = embedder.embed_queries([query])[0]
-            meaning = pool.submit(vector_hits, segments, vector, embedder.relevance, limit, video_ids)
+            meaning = pool.submit(
+                vector_hits, segments, vector, embedder.relevance, limit, video_ids
+            )
             frame_embedder = self.parts.frame_embedder
             frame_vector = frame_embedder.embed_queries([query])[0]
-            in_frames = vector_hits(frames, frame_vector, frame_embedder.relevance, limit, video_ids)
+            in_frames = vector_hits(
+                frames, frame_vector, frame_embedder.relevance, limit, video_ids
+            )
             hits = {"frames": in_frames, "segments": meaning.result(), "text": text.result()}
             return hits | ({"screen": screen.result()} if screen else {})
 
@@ -174,9 +188,14 @@ class OpenedLibrary:
         everything = [(video_id, -1.0, end_s + 1.0)]
         with reading(self._store_uri):
             segments = rows_within(self._tables["segments"], everything, ["vector"])[0]
-            frames = rows_within(self._tables["frames"], everything, ["vector", "labels", "probabilities"])[0]
+            frames = rows_within(
+                self._tables["frames"], everything, ["vector", "labels", "probabilities"]
+            )[0]
         said, seen = (
-            [(row["start_s"], row["end_s"], np.asarray(row["vector"], dtype=np.float64)) for row in rows]
+            [
+                (row["start_s"], row["end_s"], np.asarray(row["vector"], dtype=np.float64))
+                for row in rows
+            ]
             for rows in (segments, frames)
         )
         steps = joined(said, seen)
@@ -184,7 +203,10 @@ class OpenedLibrary:
             return []
         first = cut([step.start_s for step in steps], np.stack([step.vector for step in steps]))
         borders = [0.0, *(steps[place].start_s for place in first[1:]), end_s]
-        titles = [self._title(video_id, said, frames, start_s, end_s) for start_s, end_s in pairwise(borders)]
+        titles = [
+            self._title(video_id, said, frames, start_s, end_s)
+            for start_s, end_s in pairwise(borders)
+        ]
         return [
             Chapter(start_s=round(start_s, 3), end_s=round(end_s, 3), title=name)
             for (start_s, end_s), name in zip(pairwise(borders), titles, strict=True)
@@ -202,7 +224,9 @@ class OpenedLibrary:
         inside = [row for row in said if start_s <= (row[0] + row[1]) / 2 < end_s]
         if inside:
             best = inside[
-                central(np.stack([row[2] for row in inside]), np.mean([row[2] for row in said], axis=0))
+                central(
+                    np.stack([row[2] for row in inside]), np.mean([row[2] for row in said], axis=0)
+                )
             ]
             spoken = around(self.sentences(video_id), best[0], best[1], more=0)
             if spoken:
@@ -214,7 +238,9 @@ class OpenedLibrary:
     def thumbnail(self, video_id: str, time_s: float) -> bytes | None:
         """The stored JPEG of the frame that stands for an instant; None where there is none."""
         with reading(self._store_uri):
-            (rows,) = rows_within(self._tables["frames"], [(video_id, time_s, time_s + 0.2)], ["thumbnail"])
+            (rows,) = rows_within(
+                self._tables["frames"], [(video_id, time_s, time_s + 0.2)], ["thumbnail"]
+            )
         return bytes(rows[0]["thumbnail"]) if rows else None
 
     def whole(self, video: dict[str, Any]) -> Moment:
@@ -258,7 +284,9 @@ class OpenedLibrary:
             answerer=load_answerer(params, self.parts.text_embedder, self.raw.locate),
             state=ModelState(
                 name=params.name,
-                pretrained=folder.relative_to(self._root).as_posix() if inside else params.pretrained,
+                pretrained=folder.relative_to(self._root).as_posix()
+                if inside
+                else params.pretrained,
                 version=folder.name if is_published else None,
                 weights=answerer_weights(params),
                 listing=versioning.locked_output(self._root, folder) if inside else None,

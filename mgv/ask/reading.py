@@ -43,7 +43,8 @@ _IRREGULAR = dict(
     """.split()  # noqa: SIM905
 )
 _PRONOUN = re.compile(
-    r"^(?:and |but |so |then )?(?:he|she|it|they|this|that|these|those|his|her|its|their)\b", re.IGNORECASE
+    r"^(?:and |but |so |then )?(?:he|she|it|they|this|that|these|those|his|her|its|their)\b",
+    re.IGNORECASE,
 )
 
 
@@ -65,7 +66,9 @@ class Scored:
 
     @property
     def probability(self) -> float:
-        z = BIAS + sum(weight * value for weight, value in zip(WEIGHTS.values(), self.features, strict=True))
+        z = BIAS + sum(
+            weight * value for weight, value in zip(WEIGHTS.values(), self.features, strict=True)
+        )
         return 1.0 / (1.0 + math.exp(-z))
 
     @property
@@ -101,9 +104,12 @@ def score(asked: Asked, passages: Sequence[Passage], embedder: TextEmbedder) -> 
             float(bool(asked.expects) and does_hold),
         )
         is_about = _is_about(asked, alone[n], f"{context[n]} {_plain_name(passage)}", features[1])
-        scored.append(Scored(passage=passage, place=place, features=features, holds=does_hold and is_about))
+        scored.append(
+            Scored(passage=passage, place=place, features=features, holds=does_hold and is_about)
+        )
     return sorted(
-        scored, key=lambda each: (not each.holds, -each.probability, each.passage.number, each.place)
+        scored,
+        key=lambda each: (not each.holds, -each.probability, each.passage.number, each.place),
     )
 
 
@@ -131,7 +137,9 @@ def _is_about(asked: Asked, sentence: str, context: str, cosine: float) -> bool:
 
 def _share(words: Sequence[str], text: str) -> float:
     """The share of words that a text holds, `rode` being `ride`; half where there are none."""
-    return coverage([_IRREGULAR.get(word, word) for word in words], _regular(text)) if words else 0.5
+    return (
+        coverage([_IRREGULAR.get(word, word) for word in words], _regular(text)) if words else 0.5
+    )
 
 
 def _regular(text: str) -> str:

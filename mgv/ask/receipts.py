@@ -161,7 +161,9 @@ def receipt_ids(workspace: Workspace) -> list[str]:
         names = os.listdir(receipts_dir(workspace))
     except FileNotFoundError:
         return []
-    return sorted(name.removesuffix(".json") for name in names if _ID.fullmatch(name.removesuffix(".json")))
+    return sorted(
+        name.removesuffix(".json") for name in names if _ID.fullmatch(name.removesuffix(".json"))
+    )
 
 
 def receipts_dir(workspace: Workspace) -> Path:
@@ -174,7 +176,9 @@ def needs(workspace: Workspace) -> Needs:
     found = Needs()
     for receipt_id in receipt_ids(workspace):
         try:
-            raw = json.loads((receipts_dir(workspace) / f"{receipt_id}.json").read_text(encoding="utf-8"))
+            raw = json.loads(
+                (receipts_dir(workspace) / f"{receipt_id}.json").read_text(encoding="utf-8")
+            )
             tag, model = str(raw["library"]["tag"]), raw["model"]["version"]
         except (OSError, ValueError, LookupError, TypeError):
             logger.warning("receipt %s is damaged and keeps nothing", receipt_id)
@@ -198,7 +202,9 @@ def flow_run() -> str | None:
 @cache
 def software() -> Mapping[str, str]:
     """Versions of mgv and of what computes an answer."""
-    return {"mgv": __version__} | {name: version(name) for name in ("torch", "transformers", "lancedb")}
+    return {"mgv": __version__} | {
+        name: version(name) for name in ("torch", "transformers", "lancedb")
+    }
 
 
 def _new_id(asked_at: str) -> str:
@@ -237,7 +243,9 @@ def _read(path: Path) -> Receipt:
         if digest != _digest(content):
             raise ValueError("its content is not what its digest was made of")
         if content.pop("format") not in (1, FORMAT):
-            raise ValueError(f"its format is neither 1 nor {FORMAT}; another version of mgv wrote it")
+            raise ValueError(
+                f"its format is neither 1 nor {FORMAT}; another version of mgv wrote it"
+            )
         receipt = TypeAdapter(Receipt).validate_python(content)
         if receipt.receipt_id != path.stem:
             raise ValueError(f"it is the receipt of {receipt.receipt_id[:40]!r}")
@@ -246,7 +254,9 @@ def _read(path: Path) -> Receipt:
         reason = f"{'.'.join(map(str, error.errors()[0]['loc']))}: {error.errors()[0]['msg']}"
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         reason = str(error)
-    raise WorkspaceError(f"receipt {path.stem} was changed or damaged ({reason}); it proves nothing")
+    raise WorkspaceError(
+        f"receipt {path.stem} was changed or damaged ({reason}); it proves nothing"
+    )
 
 
 def _digest(content: Any) -> str:

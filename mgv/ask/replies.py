@@ -96,14 +96,22 @@ class Replier:
     @cached_property
     def _scored(self) -> list[Scored]:
         """The sentences around the moments, likeliest first, each once."""
-        passages = [self._passage(number, moment) for number, moment in enumerate(self._ranked, start=1)]
+        passages = [
+            self._passage(number, moment) for number, moment in enumerate(self._ranked, start=1)
+        ]
         scored = score(self.asked, passages, self.library.opened.parts.text_embedder)
         seen: set[str] = set()
-        return [each for each in scored if not (each.sentence.text in seen or seen.add(each.sentence.text))]  # type: ignore[func-returns-value]
+        return [
+            each
+            for each in scored
+            if not (each.sentence.text in seen or seen.add(each.sentence.text))
+        ]  # type: ignore[func-returns-value]
 
     def _passage(self, number: int, moment: Moment) -> Passage:
         said = self.library.opened.sentences(moment.video_id)
-        return Passage(number=number, moment=moment, sentences=around(said, moment.start_s, moment.end_s))
+        return Passage(
+            number=number, moment=moment, sentences=around(said, moment.start_s, moment.end_s)
+        )
 
     @property
     def _likely(self) -> list[Scored]:
@@ -117,7 +125,8 @@ class Replier:
         kept = [*order, *rest][: max(len(order), self.library.workspace.params.ask.moments)]
         place = {old: new for new, old in enumerate(kept, start=1)}
         again = [
-            replace(each, passage=replace(each.passage, number=place[each.passage.number])) for each in scored
+            replace(each, passage=replace(each.passage, number=place[each.passage.number]))
+            for each in scored
         ]
         return tuple(self._ranked[old - 1] for old in kept), again
 
@@ -147,7 +156,9 @@ class Replier:
         text, quotes = self._worded(best)
         for other in others:
             text += f" {other.passage.moment.video} {_agreement(best, other)}: {_quoted(other)}"
-        return Reply(text=text, moments=moments, quotes=(*quotes, *(_quote(each) for each in others)))
+        return Reply(
+            text=text, moments=moments, quotes=(*quotes, *(_quote(each) for each in others))
+        )
 
     def _worded(self, best: Scored) -> tuple[str, list[Quote]]:
         """In the model's words, if the sentence carries all of them; else the sentence."""
@@ -192,7 +203,8 @@ class Replier:
         if not found:
             about = " ".join(self.asked.subject) or "that"
             return Reply(
-                text=None, reason=f"not found: nothing that is said or recognised in the picture is {about!r}"
+                text=None,
+                reason=f"not found: nothing that is said or recognised in the picture is {about!r}",
             )
         return self._listing(found[:3], "Yes: ")
 
@@ -200,13 +212,15 @@ class Replier:
         """How many videos, or how often it is said."""
         found = self._found(strict=True)
         if not found:
-            return Reply(text=None, reason="none found in what is said or recognised in the picture")
+            return Reply(
+                text=None, reason="none found in what is said or recognised in the picture"
+            )
         if re.search(r"\btimes\b|\boften\b", self.asked.text.lower()):
             return self._times()
         number = len({moment.video_id for moment, _ in found})
-        firsts = list({moment.video_id: (moment, detail) for moment, detail in reversed(found)}.values())[
-            ::-1
-        ]
+        firsts = list(
+            {moment.video_id: (moment, detail) for moment, detail in reversed(found)}.values()
+        )[::-1]
         noun = "video" if number == 1 else "videos"
         return self._listing(
             firsts[:MAX_LISTED], f"{number} {noun}, by what is said or recognised in the picture: "
@@ -224,10 +238,12 @@ class Replier:
         ]
         if not said:
             return Reply(
-                text=None, reason="nobody says it; how often it is seen only an answerer that looks can count"
+                text=None,
+                reason="nobody says it; how often it is seen only an answerer that looks can count",
             )
         pairs = [
-            (opened.stretch(video_id, each.start_s, each.end_s), f"“{each.text}”") for video_id, each in said
+            (opened.stretch(video_id, each.start_s, each.end_s), f"“{each.text}”")
+            for video_id, each in said
         ]
         noun = "sentence" if len(pairs) == 1 else "sentences"
         return self._listing(pairs[:MAX_LISTED], f"In {len(pairs)} {noun}: ")
@@ -239,9 +255,13 @@ class Replier:
             is_named = bool(self.asked.subject) and _about(self.asked, each.sentence.text)
             if is_named or each.probability >= (VERY_SURE if strict else PROBABLE):
                 best.setdefault(each.passage.number, each)
-        said = [(self._ranked[number - 1], _quoted(each, cited=False)) for number, each in best.items()]
+        said = [
+            (self._ranked[number - 1], _quoted(each, cited=False)) for number, each in best.items()
+        ]
         spoken = {moment.start_s for moment, _ in said}
-        return said + [(moment, look) for moment, look in self._shown() if moment.start_s not in spoken]
+        return said + [
+            (moment, look) for moment, look in self._shown() if moment.start_s not in spoken
+        ]
 
     def _shown(self) -> list[tuple[Moment, str]]:
         """Moments whose picture looks like the subject, surest first."""
@@ -254,11 +274,17 @@ class Replier:
             return []
         vectors = embed_few(self.library.opened.parts.text_embedder, [subject, *names])
         cosines = dict(zip(names, (vectors[1:] @ vectors[0]).tolist(), strict=True))
-        akin = {name for name in names if cosines[name] >= ALIKE or coverage(self.asked.subject, name) == 1}
+        akin = {
+            name
+            for name in names
+            if cosines[name] >= ALIKE or coverage(self.asked.subject, name) == 1
+        }
         sure = []
         for moment, look in zip(self._ranked, looks, strict=True):
             name, share = max(
-                ((n, p) for n, p in look.items() if n in akin), key=lambda pair: pair[1], default=("", 0.0)
+                ((n, p) for n, p in look.items() if n in akin),
+                key=lambda pair: pair[1],
+                default=("", 0.0),
             )
             if share >= LOOKS_SURE:
                 sure.append((share, moment, f"the picture looks like {name}, {share:.0%} sure"))
@@ -282,7 +308,11 @@ class Replier:
         if not moments:
             return self._refused()
         look = self.library.opened.looks(moments[:1])[0]
-        sure = [f"{name} ({share:.0%})" for name, share in list(look.items())[:3] if share >= LOOKS_SURE / 2]
+        sure = [
+            f"{name} ({share:.0%})"
+            for name, share in list(look.items())[:3]
+            if share >= LOOKS_SURE / 2
+        ]
         if not sure:
             return Reply(
                 text=None,
@@ -291,7 +321,9 @@ class Replier:
             )
         first = moments[0]
         text = f"{first.video} at {clock(first.start_s)} looks like {', '.join(sure)} [1]."
-        return Reply(text=f"{text} A classifier says so; it cannot look closer.", moments=tuple(moments))
+        return Reply(
+            text=f"{text} A classifier says so; it cannot look closer.", moments=tuple(moments)
+        )
 
     def _whole_moments(self) -> tuple[Moment, ...]:
         """A named video as a whole, where the question is about nothing in particular."""
@@ -314,11 +346,15 @@ class Replier:
         if not chapters:
             return Reply(text=None, reason="nothing is said or seen in it")
         moments = tuple(opened.stretch(video_id, each.start_s, each.end_s) for each in chapters)
-        parts = [f"{clock(each.start_s)} {each.title} [{n}]" for n, each in enumerate(chapters, start=1)]
+        parts = [
+            f"{clock(each.start_s)} {each.title} [{n}]" for n, each in enumerate(chapters, start=1)
+        ]
         name = opened.videos[video_id]["name"]
         if len(parts) == 1:
             return Reply(text=f"{name}: {chapters[0].title} [1]", moments=moments)
-        return Reply(text=f"{name} has {len(parts)} parts: " + "; ".join(parts) + ".", moments=moments)
+        return Reply(
+            text=f"{name} has {len(parts)} parts: " + "; ".join(parts) + ".", moments=moments
+        )
 
     def _one_video(self) -> str | None:
         """The video that is asked about: the named one, the only one, else the one that is nearest by far."""
@@ -334,7 +370,11 @@ class Replier:
     def _all_abouts(self) -> Reply:
         """Of several videos, a line each."""
         opened = self.library.opened
-        ids = self.videos if self.videos is not None else [video.video_id for video in self.library.videos()]
+        ids = (
+            self.videos
+            if self.videos is not None
+            else [video.video_id for video in self.library.videos()]
+        )
         if self.asked.order or len(ids) > MAX_LISTED:
             return Reply(
                 text=None,
@@ -342,7 +382,10 @@ class Replier:
             )
         chapters = [(video_id, opened.chapters(video_id)) for video_id in ids]
         pairs = [
-            (opened.stretch(video_id, parts[0].start_s, parts[-1].end_s), f"“{_longest_title(parts)}”")
+            (
+                opened.stretch(video_id, parts[0].start_s, parts[-1].end_s),
+                f"“{_longest_title(parts)}”",
+            )
             for video_id, parts in chapters
             if parts
         ]
@@ -357,7 +400,9 @@ class Replier:
         moment = self.library.opened.stretch(video_id, picked[0].start_s, picked[-1].end_s)
         text = " ".join(each.text for each in picked)
         quote = Quote(number=1, start_s=moment.start_s, end_s=moment.end_s, text=text)
-        return Reply(text=f"At {clock(moment.start_s)}: “{text}” [1]", moments=(moment,), quotes=(quote,))
+        return Reply(
+            text=f"At {clock(moment.start_s)}: “{text}” [1]", moments=(moment,), quotes=(quote,)
+        )
 
     def _anchor_s(self) -> float | None:
         """When that happens before or after which something is asked for."""
@@ -370,7 +415,9 @@ class Replier:
     def _looks_at(self, video_id: str, at_s: float | None) -> Reply:
         """What the picture looks like at an instant at which nobody speaks."""
         if at_s is None:
-            return Reply(text=None, reason="what it asks before or after is not found in what is said")
+            return Reply(
+                text=None, reason="what it asks before or after is not found in what is said"
+            )
         opened = self.library.opened
         moment = opened.stretch(video_id, at_s, at_s + 1.0)
         look = next(iter(opened.looks([moment])[0].items()), None)
@@ -400,7 +447,9 @@ class Replier:
             _agreement(kept[0], kept[1]), ""
         )
         return Reply(
-            text=verdict + "; ".join(lines), moments=moments, quotes=tuple(_quote(each) for each in kept)
+            text=verdict + "; ".join(lines),
+            moments=moments,
+            quotes=tuple(_quote(each) for each in kept),
         )
 
     # the library, and chat
@@ -474,7 +523,9 @@ def _other_videos(best: Scored, likely: Sequence[Scored]) -> list[Scored]:
 
 def _agreement(one: Scored, other: Scored) -> str:
     """Whether two sentences name the same numbers."""
-    values = [{number.value for number in numbers(tokens(each.sentence.text))} for each in (one, other)]
+    values = [
+        {number.value for number in numbers(tokens(each.sentence.text))} for each in (one, other)
+    ]
     if not values[0] or not values[1]:
         return "says"
     return "says the same" if values[0] & values[1] else "says otherwise"

@@ -32,7 +32,9 @@ class Reach:
         apart_s = max(one.start_s, other.start_s) - min(one.end_s, other.end_s)
         length_s = max(one.end_s, other.end_s) - min(one.start_s, other.start_s)
         longest_s = max(self.moment_length_s, one.end_s - one.start_s, other.end_s - other.start_s)
-        return one.video_id == other.video_id and apart_s <= self.merge_gap_s and length_s <= longest_s
+        return (
+            one.video_id == other.video_id and apart_s <= self.merge_gap_s and length_s <= longest_s
+        )
 
 
 @dataclass

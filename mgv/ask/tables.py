@@ -55,7 +55,8 @@ def _superlative(
     moment = library.opened.whole(library.opened.videos[best.video_id])
     size = f", {best.size_bytes / 1e6:.1f} MB" if name in ("largest", "smallest") else ""
     return Reply(
-        text=f"{best.name} is the {name}: {clock(round(best.duration_s))}{size} [1].", moments=(moment,)
+        text=f"{best.name} is the {name}: {clock(round(best.duration_s))}{size} [1].",
+        moments=(moment,),
     )
 
 
@@ -63,7 +64,8 @@ def _length(library: Library, videos: Sequence[Video]) -> Reply:
     if len(videos) == 1:
         moment = library.opened.whole(library.opened.videos[videos[0].video_id])
         return Reply(
-            text=f"{videos[0].name} is {clock(round(videos[0].duration_s))} long [1].", moments=(moment,)
+            text=f"{videos[0].name} is {clock(round(videos[0].duration_s))} long [1].",
+            moments=(moment,),
         )
     return Reply(text=f"{len(videos)} videos, {clock(_total_s(videos))} together.")
 
@@ -83,7 +85,9 @@ def _tracks(library: Library, videos: Sequence[Video], lower: str, *, wants_none
 
 
 def _listed(library: Library, videos: Sequence[Video], begin: str) -> Reply:
-    names = [f"{video.name} ({clock(round(video.duration_s))})" for video in videos[: 4 * MAX_LISTED]]
+    names = [
+        f"{video.name} ({clock(round(video.duration_s))})" for video in videos[: 4 * MAX_LISTED]
+    ]
     more = f" and {len(videos) - len(names)} more" if len(videos) > len(names) else ""
     return Reply(text=f"{begin}{', '.join(names)}{more}.")
 
@@ -96,23 +100,35 @@ def _arrivals(library: Library, videos: Sequence[Video], lower: str) -> Reply:
         return Reply(text=None, reason="no version of the library says when its videos came in")
     if re.search(r"\boldest\b", lower):
         return _one_arrival(
-            library, min(known, key=lambda video: (since[video.video_id], video.name)), "oldest", since
+            library,
+            min(known, key=lambda video: (since[video.video_id], video.name)),
+            "oldest",
+            since,
         )
     if re.search(r"\b(?:newest|latest|most recent)\b", lower):
         return _one_arrival(
-            library, max(known, key=lambda video: (since[video.video_id], video.name)), "newest", since
+            library,
+            max(known, key=lambda video: (since[video.video_id], video.name)),
+            "newest",
+            since,
         )
     days = 31 if "month" in lower else 1 if "today" in lower else 2 if "yesterday" in lower else 7
     newest = datetime.fromisoformat(library.manifest.finished_at).astimezone(UTC)
     begin = newest - timedelta(days=days)
     came = [
-        video for video in known if datetime.fromisoformat(since[video.video_id]).astimezone(UTC) >= begin
+        video
+        for video in known
+        if datetime.fromisoformat(since[video.video_id]).astimezone(UTC) >= begin
     ]
     span = f"in the {days} days" if days > 1 else "in the day"
     if not came:
-        return Reply(text=f"No video came in {span} up to this library's making, {newest:%Y-%m-%d}.")
+        return Reply(
+            text=f"No video came in {span} up to this library's making, {newest:%Y-%m-%d}."
+        )
     return _listed(
-        library, came, f"{len(came)} came in {span} up to this library's making, {newest:%Y-%m-%d}: "
+        library,
+        came,
+        f"{len(came)} came in {span} up to this library's making, {newest:%Y-%m-%d}: ",
     )
 
 
@@ -129,5 +145,6 @@ def _came_in(library: Library) -> dict[str, str]:
 def _one_arrival(library: Library, video: Video, name: str, since: dict[str, str]) -> Reply:
     moment = library.opened.whole(library.opened.videos[video.video_id])
     return Reply(
-        text=f"{video.name} is the {name}: it came in by {since[video.video_id][:10]} [1].", moments=(moment,)
+        text=f"{video.name} is the {name}: it came in by {since[video.video_id][:10]} [1].",
+        moments=(moment,),
     )

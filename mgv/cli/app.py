@@ -57,9 +57,14 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     context: typer.Context,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show more detail on stderr.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show more detail on stderr.")
+    ] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     logging.getLogger("mgv").setLevel(logging.INFO if verbose else logging.WARNING)
@@ -96,7 +101,9 @@ def _what_next(here: Path) -> str:
                 ("mgv materialize", "make them searchable"),
             ]
         else:
-            state = f"Workspace {workspace.root}, {len(manifest.items) - len(manifest.failed)} videos:"
+            state = (
+                f"Workspace {workspace.root}, {len(manifest.items) - len(manifest.failed)} videos:"
+            )
             steps += [
                 ("mgv search a white parrot", "find moments"),
                 ("mgv ask what does the speaker propose", "an answer with the moments it rests on"),

@@ -48,7 +48,9 @@ def chat(
     library: LibraryDir = HERE,
     resume: Annotated[
         str | None,
-        typer.Option("--resume", metavar="ID", help="Go on with a kept chat; `last` is the newest."),
+        typer.Option(
+            "--resume", metavar="ID", help="Go on with a kept chat; `last` is the newest."
+        ),
     ] = None,
 ) -> None:
     """Talk with the library. Ctrl-C ends an answer, Ctrl-D the chat; every turn has its receipt."""
@@ -57,7 +59,8 @@ def chat(
     with spinner("reading"):
         talk = Chat(open_library(library), resume)
     print(
-        f"chat {talk.chat_id} (Ctrl-D ends it; `mgv chat --resume {talk.chat_id}` goes on)", file=sys.stderr
+        f"chat {talk.chat_id} (Ctrl-D ends it; `mgv chat --resume {talk.chat_id}` goes on)",
+        file=sys.stderr,
     )
     for turn in talk.turns:
         print(f"> {printable(turn.said)}\n{printable(turn.answer or f'no answer: {turn.reason}')}")
@@ -99,7 +102,11 @@ def _turn(talk: Chat, said: str) -> None:
 
 def _ending(answer: Answer) -> str:
     """Citations and receipt, below the text; or why there is none."""
-    lines = [""] if answer.text else [f"no answer: {printable(answer.reason or 'nothing answers that')}"]
+    lines = (
+        [""]
+        if answer.text
+        else [f"no answer: {printable(answer.reason or 'nothing answers that')}"]
+    )
     lines += [f"[{each.number}] {printable(each.video)}  {span(each)}" for each in answer.citations]
     if answer.receipt_id:
         lines.append(f"receipt {answer.receipt_id}")

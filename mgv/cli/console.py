@@ -30,7 +30,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 LibraryDir = Annotated[
     Path,
     typer.Option(
-        "--library", "-l", metavar="DIR", envvar="MGV_LIBRARY", help="The workspace, or a folder in it."
+        "--library",
+        "-l",
+        metavar="DIR",
+        envvar="MGV_LIBRARY",
+        help="The workspace, or a folder in it.",
     ),
 ]
 
@@ -114,7 +118,10 @@ def length(duration_s: float) -> str:
 
 
 def counted(outcomes: list[str]) -> str:
-    return ", ".join(f"{outcomes.count(name)} {name}" for name in dict.fromkeys(outcomes)) or "nothing found"
+    return (
+        ", ".join(f"{outcomes.count(name)} {name}" for name in dict.fromkeys(outcomes))
+        or "nothing found"
+    )
 
 
 @contextmanager
@@ -197,7 +204,13 @@ def bars(every: int = 1) -> Iterator[Bars]:
         yield _Lines(every)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),
@@ -305,7 +318,14 @@ def count_bars(what: str) -> Iterator[Callable[[str, int, int], None]]:
         return
     from rich.console import Console
     from rich.markup import escape
-    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskID,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn(f"{what} {{task.description}}"),

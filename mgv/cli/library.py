@@ -55,7 +55,9 @@ def init(
 
 @app.command()
 def ingest(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Video files, or folders of them.")],
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH...", help="Video files, or folders of them.")
+    ],
     library: LibraryDir = HERE,
     as_json: Json = False,
 ) -> None:
@@ -71,7 +73,11 @@ def ingest(
         )
     rejected = [result for result in results if result.outcome == "rejected"]
     counts = counted([result.outcome for result in results])
-    show(as_json, {"files": [asdict(result) for result in results]}, f"{counts}\nnext: mgv materialize")
+    show(
+        as_json,
+        {"files": [asdict(result) for result in results]},
+        f"{counts}\nnext: mgv materialize",
+    )
     if rejected and len(rejected) == sum(result.outcome != "skipped" for result in results):
         raise typer.Exit(4)
 
@@ -96,7 +102,9 @@ def remove(
 
     removed = library_ingest.remove(open_workspace(library), names)
     show(
-        as_json, {"removed": removed}, f"removed {', '.join(map(printable, removed))}\nnext: mgv materialize"
+        as_json,
+        {"removed": removed},
+        f"removed {', '.join(map(printable, removed))}\nnext: mgv materialize",
     )
 
 
@@ -144,8 +152,14 @@ def _report_json(report: Report) -> dict[str, Any]:
 
 def _report_text(report: Report) -> str:
     manifest = report.manifest
-    lines = [f"{what} {printable(name)}" for what in ("renamed", "removed") for name in getattr(report, what)]
-    lines += [f"failed {printable(name)}: {printable(why)}" for name, why in manifest.failed.items()]
+    lines = [
+        f"{what} {printable(name)}"
+        for what in ("renamed", "removed")
+        for name in getattr(report, what)
+    ]
+    lines += [
+        f"failed {printable(name)}: {printable(why)}" for name, why in manifest.failed.items()
+    ]
     lines += [
         f"failed {printable(name)}: {printable(why)} (what was computed of it before stays)"
         for name, why in report.kept.items()
@@ -194,7 +208,9 @@ def videos(
     ]
     failed = opened.manifest.failed
     lines += [f"{'failed':>8}  {printable(file)}: {printable(why)}" for file, why in failed.items()]
-    lines += [f"{'rejected':>8}  {printable(file)}: {printable(why)}" for file, why in rejected.items()]
+    lines += [
+        f"{'rejected':>8}  {printable(file)}: {printable(why)}" for file, why in rejected.items()
+    ]
     value = {"videos": rows, "failed": failed, "rejected": rejected}
     show(as_json, value, "\n".join(lines) or "no videos yet")
 
@@ -206,11 +222,18 @@ def _details(opened: Library, name: str) -> dict[str, Any]:
     source, cues = opened.subtitles(name)
     names = {name, Path(name).name}
     video = next(video for video in opened.videos() if names & {video.name, video.video_id})
-    return {**asdict(video), "state": "ready", "words": source, "cues": [asdict(cue) for cue in cues]}
+    return {
+        **asdict(video),
+        "state": "ready",
+        "words": source,
+        "cues": [asdict(cue) for cue in cues],
+    }
 
 
 def _video_text(details: dict[str, Any]) -> str:
-    facts = {key: value for key, value in details.items() if key != "cues" and value not in ("", None)}
+    facts = {
+        key: value for key, value in details.items() if key != "cues" and value not in ("", None)
+    }
     lines = [f"{key:12}  {printable(str(value))}" for key, value in facts.items()]
     for cue in details["cues"]:
         lines.append(f"{length(cue['start_s']):>12}  {printable(cue['text'])}")
@@ -218,30 +241,36 @@ def _video_text(details: dict[str, Any]) -> str:
 
 
 Limit = Annotated[
-    int | None, typer.Option("--top", "-k", "--limit", "-n", metavar="N", help="How many moments at most.")
+    int | None,
+    typer.Option("--top", "-k", "--limit", "-n", metavar="N", help="How many moments at most."),
 ]
 
 
 In = Annotated[
-    list[str] | None, typer.Option("--in", metavar="VIDEO", help="Only in this video (repeat for several).")
+    list[str] | None,
+    typer.Option("--in", metavar="VIDEO", help="Only in this video (repeat for several)."),
 ]
 
 
 AnswererName = Annotated[
-    str | None, typer.Option("--answerer", metavar="NAME", help="Instead of params.yaml's; see `mgv parts`.")
+    str | None,
+    typer.Option("--answerer", metavar="NAME", help="Instead of params.yaml's; see `mgv parts`."),
 ]
 
 
 Pretrained = Annotated[
     str | None,
-    typer.Option("--pretrained", metavar="WEIGHTS", help="The answerer's: a folder, hub id or model name."),
+    typer.Option(
+        "--pretrained", metavar="WEIGHTS", help="The answerer's: a folder, hub id or model name."
+    ),
 ]
 
 
 @app.command()
 def search(
     words: Annotated[
-        list[str], typer.Argument(metavar="QUERY...", help="What to look for, for example: a white parrot.")
+        list[str],
+        typer.Argument(metavar="QUERY...", help="What to look for, for example: a white parrot."),
     ],
     library: LibraryDir = HERE,
     limit: Limit = None,
@@ -342,18 +371,26 @@ def _said(moment: Moment) -> str:
 
 def _detail(moment: Moment) -> str:
     said = _said(moment)
-    seen = f"\n   sees: {', '.join(moment.labels)}" if moment.labels and "frames" in moment.channels else ""
+    seen = (
+        f"\n   sees: {', '.join(moment.labels)}"
+        if moment.labels and "frames" in moment.channels
+        else ""
+    )
     return said + seen
 
 
 def _answer_text(answer: Answer) -> str:
     receipt = [f"receipt {answer.receipt_id}"] if answer.receipt_id else []
     if answer.text is None:
-        near = [f"   {printable(moment.video)}  {span(moment)}" + _said(moment) for moment in answer.nearest]
+        near = [
+            f"   {printable(moment.video)}  {span(moment)}" + _said(moment)
+            for moment in answer.nearest
+        ]
         nearest = ["nearest:", *near] if near else []
         because = f": {printable(answer.reason)}" if answer.reason else ""
         return "\n".join([f"no answer{because}", *nearest, *receipt])
     cited = [
-        f"[{citation.number}] {printable(citation.video)}  {span(citation)}" for citation in answer.citations
+        f"[{citation.number}] {printable(citation.video)}  {span(citation)}"
+        for citation in answer.citations
     ]
     return "\n".join([printable(answer.text), *([""] if cited else []), *cited, *receipt])

@@ -67,7 +67,9 @@ def _receipt_text(receipt: Receipt) -> str:
         lines.append(("moments" if number == 1 else "", f"{mark} {moment.video}  {span(moment)}  "
                       f"{moment.score:.4f}  {'+'.join(moment.channels)}"))  # fmt: skip
         if number in looks:
-            lines.append(("", f"    frames at {', '.join(f'{time_s:.3f}' for time_s in looks[number])} s"))
+            lines.append(
+                ("", f"    frames at {', '.join(f'{time_s:.3f}' for time_s in looks[number])} s")
+            )
     for number, source in enumerate(receipt.sources):
         place = source.path or "no longer in data/videos"
         lines.append(("videos" if number == 0 else "", f"{source.name}  SHA-256 {source.video_id}"))
@@ -84,7 +86,9 @@ def _receipt_text(receipt: Receipt) -> str:
     lines.append(("", f"weights {model.weights or 'not known'}"))
     lines.append(("parameters", receipt.params_hash))
     lines.append(("flow run", receipt.flow_run or "none"))
-    lines.append(("software", ", ".join(f"{name} {value}" for name, value in receipt.software.items())))
+    lines.append(
+        ("software", ", ".join(f"{name} {value}" for name, value in receipt.software.items()))
+    )
     return "\n".join(f"{title:<11} {printable(text)}" for title, text in lines)
 
 
@@ -108,7 +112,9 @@ def _replay_json(found: Replay) -> dict[str, Any]:
 
 def _replay_text(found: Replay) -> str:
     lines = (
-        [f"identical: {printable(found.answer.text or 'no answer')}"] if found.identical else ["it differs"]
+        [f"identical: {printable(found.answer.text or 'no answer')}"]
+        if found.identical
+        else ["it differs"]
     )
     lines += [f"  {printable(each)}" for each in found.differences]
     lines += [f"not as it was: {printable(each)}" for each in found.remarks]
@@ -118,7 +124,8 @@ def _replay_text(found: Replay) -> str:
 @app.command()
 def diff(
     a: Annotated[
-        str, typer.Argument(metavar="A", help="As for --as-of: a tag, v3, a date, a commit, newest.")
+        str,
+        typer.Argument(metavar="A", help="As for --as-of: a tag, v3, a date, a commit, newest."),
     ],
     b: Annotated[str, typer.Argument(metavar="B", help="The same.")],
     query: Annotated[str, typer.Argument(help="The question to ask both.")],
@@ -143,7 +150,9 @@ def _diff_text(found: Diff) -> str:
         lines.append("both answer the same, from other moments")
     else:
         lines.append(
-            "they answer differently, from " + ("other" if found.moments_changed else "the same") + " moments"
+            "they answer differently, from "
+            + ("other" if found.moments_changed else "the same")
+            + " moments"
         )
     lines += _moment_lines(found.a.answer, found.b.answer)
     for cause in found.causes:
@@ -168,16 +177,26 @@ def _cited(citation: Citation) -> str:
 def _moment_lines(a: Answer, b: Answer) -> list[str]:
     """Moments that only one side found."""
     one, other = ({(m.video_id, m.start_s, m.end_s): m for m in side.moments} for side in (a, b))
-    gone = [f"  only A  {printable(one[key].video)}  {span(one[key])}" for key in one if key not in other]
+    gone = [
+        f"  only A  {printable(one[key].video)}  {span(one[key])}"
+        for key in one
+        if key not in other
+    ]
     return gone + [
-        f"  only B  {printable(other[key].video)}  {span(other[key])}" for key in other if key not in one
+        f"  only B  {printable(other[key].video)}  {span(other[key])}"
+        for key in other
+        if key not in one
     ]
 
 
 def _effect(cause: Cause) -> str:
     if not cause.changes:
         return "the same"
-    what = [name for name, is_so in (("the moments", cause.moments), ("the answer", cause.answer)) if is_so]
+    what = [
+        name
+        for name, is_so in (("the moments", cause.moments), ("the answer", cause.answer))
+        if is_so
+    ]
     return f"changes {' and '.join(what)}" if what else "differs, without effect here"
 
 
@@ -205,7 +224,11 @@ def export(
     from mgv.lineage.openlineage import events
 
     found = list(events(open_workspace(library), run))
-    text = json.dumps(found, indent=1) if as_json else "".join(json.dumps(each) + "\n" for each in found)
+    text = (
+        json.dumps(found, indent=1)
+        if as_json
+        else "".join(json.dumps(each) + "\n" for each in found)
+    )
     if output is None:
         sys.stdout.write(text)
         return

@@ -22,7 +22,11 @@ def parts(as_json: Json = False) -> None:
 
     named = {family: sorted(names) for family, names in FAMILIES.items()}
     named |= {"answerer": sorted(ANSWERERS), "judge": sorted(JUDGES)}
-    show(as_json, named, "\n".join(f"{family:15}  {'  '.join(names)}" for family, names in named.items()))
+    show(
+        as_json,
+        named,
+        "\n".join(f"{family:15}  {'  '.join(names)}" for family, names in named.items()),
+    )
 
 
 @app.command()
@@ -65,7 +69,9 @@ def doctor(
 def setup(
     wheels: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Take the packages from this folder instead of the network."),
+        typer.Option(
+            metavar="DIR", help="Take the packages from this folder instead of the network."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

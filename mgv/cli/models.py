@@ -40,14 +40,21 @@ def prepare(
     library: LibraryDir = HERE,
     check: Annotated[
         Path | None,
-        typer.Option("--check", metavar="FILE", help="Only report what is wrong with this annotation file."),
+        typer.Option(
+            "--check", metavar="FILE", help="Only report what is wrong with this annotation file."
+        ),
     ] = None,
     source: Annotated[
-        str, typer.Option("--source", metavar="NAME", help="With --check: its format, see docs/data.md.")
+        str,
+        typer.Option(
+            "--source", metavar="NAME", help="With --check: its format, see docs/data.md."
+        ),
     ] = "samples",
     media: Annotated[
         Path | None,
-        typer.Option("--media", metavar="DIR", help="With --check: look the media up in this folder."),
+        typer.Option(
+            "--media", metavar="DIR", help="With --check: look the media up in this folder."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -137,7 +144,9 @@ def _stage_json(report: StageReport) -> dict[str, Any]:
 def _trained_text(reports: list[StageReport]) -> str:
     lines = []
     for report in reports:
-        line = f"{report.stage:15} {report.outcome.num_steps} steps in {report.outcome.seconds:.0f} s"
+        line = (
+            f"{report.stage:15} {report.outcome.num_steps} steps in {report.outcome.seconds:.0f} s"
+        )
         if report.scores is not None:
             line += f"; validation loss {report.scores.loss:.3f}"
             if report.scores.accuracy is not None:
@@ -151,7 +160,10 @@ def _trained_text(reports: list[StageReport]) -> str:
 def evaluate(
     library: LibraryDir = HERE,
     starter: Annotated[
-        bool, typer.Option("--starter", help="The demo library and the starter model, on their own sets.")
+        bool,
+        typer.Option(
+            "--starter", help="The demo library and the starter model, on their own sets."
+        ),
     ] = False,
     model: Annotated[
         str | None,
@@ -161,7 +173,8 @@ def evaluate(
         str | None, typer.Option(metavar="FILE", help="Questions to the model about clips.")
     ] = None,
     questions_format: Annotated[
-        str | None, typer.Option(metavar="NAME", help="samples, mgv, msvd, tvqa, ... (docs/evaluation.md).")
+        str | None,
+        typer.Option(metavar="NAME", help="samples, mgv, msvd, tvqa, ... (docs/evaluation.md)."),
     ] = None,
     videos: Annotated[
         str | None, typer.Option(metavar="DIR", help="Where the questions' videos lie.")
@@ -169,9 +182,12 @@ def evaluate(
     subtitles: Annotated[
         str | None, typer.Option(metavar="PATH", help="A folder of subtitles, or TVQA's file.")
     ] = None,
-    no_subtitles: Annotated[bool, typer.Option("--no-subtitles", help="Show the model frames only.")] = False,
+    no_subtitles: Annotated[
+        bool, typer.Option("--no-subtitles", help="Show the model frames only.")
+    ] = False,
     library_questions: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Questions to the library, by search and ask.")
+        str | None,
+        typer.Option(metavar="FILE", help="Questions to the library, by search and ask."),
     ] = None,
     library_questions_format: Annotated[
         str | None, typer.Option(metavar="NAME", help="mgv, tvqa_long, ... (docs/evaluation.md).")
@@ -180,27 +196,37 @@ def evaluate(
         str | None, typer.Option(metavar="FILE", help="Queries to search the library for.")
     ] = None,
     queries_format: Annotated[
-        str | None, typer.Option(metavar="NAME", help="mgv, msrvtt, didemo, tvr, ... (docs/evaluation.md).")
+        str | None,
+        typer.Option(metavar="NAME", help="mgv, msrvtt, didemo, tvr, ... (docs/evaluation.md)."),
     ] = None,
     transcripts: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="Reference subtitles for the library's speech recognition."),
+        typer.Option(
+            metavar="DIR", help="Reference subtitles for the library's speech recognition."
+        ),
     ] = None,
     judge: Annotated[str | None, typer.Option(metavar="NAME", help="rule, openai or hf.")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", "-n", metavar="N", help="Only N of each.")] = None,
-    shard: Annotated[
-        str | None, typer.Option(metavar="I/N", help="Only answer this part; a run without it joins them.")
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-n", metavar="N", help="Only N of each.")
     ] = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Ask again what failed.")] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Only answer this part; a run without it joins them."),
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Ask again what failed.")
+    ] = False,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Instead of the workspace's results/."),
     ] = None,
     gate: Annotated[
-        bool, typer.Option("--gate", help="Fail (exit code 10) when worse than the baseline allows.")
+        bool,
+        typer.Option("--gate", help="Fail (exit code 10) when worse than the baseline allows."),
     ] = False,
     freeze: Annotated[
-        Path | None, typer.Option("--freeze", metavar="FILE", help="Write the baseline of later gates.")
+        Path | None,
+        typer.Option("--freeze", metavar="FILE", help="Write the baseline of later gates."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -249,7 +275,9 @@ def evaluate(
             }
             show(as_json, done, f"{done['answered']} of {done['questions']} questions are answered")
             return
-        run = run_evaluation(workspace, params, folder, retry_failed=retry_failed, progress=progress)
+        run = run_evaluation(
+            workspace, params, folder, retry_failed=retry_failed, progress=progress
+        )
         write_results(folder, run, workspace.videos_dir)
     show(
         as_json,
@@ -264,7 +292,9 @@ def _from_here(path: str | None) -> str | None:
     return path if path in (None, "starter") else str(Path(path).expanduser().absolute())
 
 
-def _evaluate_params(params: EvaluateParams, given: dict[str, Any], starter: bool) -> EvaluateParams:
+def _evaluate_params(
+    params: EvaluateParams, given: dict[str, Any], starter: bool
+) -> EvaluateParams:
     """The section with what the command line says in its place; sets that it names are asked, no others."""
     from dataclasses import replace
 
@@ -286,16 +316,22 @@ def _evaluate_params(params: EvaluateParams, given: dict[str, Any], starter: boo
         raise UsageError(f"--{'-'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
-def _finish_gate(run: Run, params: EvaluateParams, root: Path, gate: bool, freeze: Path | None) -> None:
+def _finish_gate(
+    run: Run, params: EvaluateParams, root: Path, gate: bool, freeze: Path | None
+) -> None:
     """Hold the run against its baseline; then freeze it, so that no run is held against itself."""
     from mgv.errors import ConfigError
     from mgv.evaluate.gate import check_gate, write_baseline
 
     if gate:
         if params.baseline is None:
-            raise ConfigError("evaluate.baseline: names no file; make one by `mgv evaluate --freeze FILE`")
+            raise ConfigError(
+                "evaluate.baseline: names no file; make one by `mgv evaluate --freeze FILE`"
+            )
         for check in check_gate(run, root / params.baseline, params.gate):
-            print(f"gate  {check.metric}  {check.baseline:.4f} → {check.value:.4f}", file=sys.stderr)
+            print(
+                f"gate  {check.metric}  {check.baseline:.4f} → {check.value:.4f}", file=sys.stderr
+            )
     if freeze is not None:
         write_baseline(freeze.absolute(), run)
 
@@ -309,7 +345,8 @@ def _run_text(run: Run) -> str:
         if name.count(".") == 1 or (name.count(".") == 2 and name.endswith(told))
     ]
     lines += [
-        f"{name:50}  {run.metrics[name]:7.3f}" for name in sorted(run.metrics.keys() - run.figures.keys())
+        f"{name:50}  {run.metrics[name]:7.3f}"
+        for name in sorted(run.metrics.keys() - run.figures.keys())
     ]
     return "\n".join(lines)
 
@@ -344,25 +381,32 @@ def _comparison_text(comparison: Comparison) -> str:
             for flip in flipped[:20]
         ]
     if comparison.only_a or comparison.only_b:
-        lines.append(f"not compared: {comparison.only_a} items only in A, {comparison.only_b} only in B")
+        lines.append(
+            f"not compared: {comparison.only_a} items only in A, {comparison.only_b} only in B"
+        )
     return "\n".join(lines)
 
 
 @app.command("import-checkpoint")
 def import_checkpoint(
     source: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A published .pth, .bin, .safetensors, or a folder.")
+        Path,
+        typer.Argument(metavar="FILE", help="A published .pth, .bin, .safetensors, or a folder."),
     ],
     output: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")],
     language_model: Annotated[
-        str | None, typer.Option(metavar="WEIGHTS", help="The base that a projector or LoRA belongs to.")
+        str | None,
+        typer.Option(metavar="WEIGHTS", help="The base that a projector or LoRA belongs to."),
     ] = None,
     vision: Annotated[
-        str | None, typer.Option(metavar="WEIGHTS", help="The vision encoder's weights: a folder or hub id.")
+        str | None,
+        typer.Option(metavar="WEIGHTS", help="The vision encoder's weights: a folder or hub id."),
     ] = None,
     connector: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Say minigpt_v2 for its .pth, else it is read as minigpt4_video."),
+        typer.Option(
+            metavar="NAME", help="Say minigpt_v2 for its .pth, else it is read as minigpt4_video."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -371,7 +415,11 @@ def import_checkpoint(
 
     with spinner("importing"):
         imported = run(
-            source, output, language_model=language_model, vision_pretrained=vision, connector=connector
+            source,
+            output,
+            language_model=language_model,
+            vision_pretrained=vision,
+            connector=connector,
         )
     aside = f", {len(imported.left_aside)} without use here" if imported.left_aside else ""
     show(

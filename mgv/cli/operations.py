@@ -25,7 +25,9 @@ _UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds", "w": "weeks
 def clean(
     keep: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Newest libraries that stay, instead of params.yaml's."),
+        typer.Option(
+            metavar="N", min=1, help="Newest libraries that stay, instead of params.yaml's."
+        ),
     ] = None,
     older_than: Annotated[
         str | None, typer.Option(metavar="AGE", help="Only what is older, for example 30d or 12h.")
@@ -33,7 +35,9 @@ def clean(
     keep_receipts: Annotated[
         bool, typer.Option("--keep-receipts", help="Keep every library that a receipt names.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be deleted.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would be deleted.")
+    ] = False,
     library: LibraryDir = HERE,
     as_json: Json = False,
 ) -> None:
@@ -58,7 +62,9 @@ def clean(
 def _age(text: str) -> timedelta:
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([wdhms])", text)
     if match is None:
-        raise UsageError(f"--older-than {text!r}: expected a number and w, d, h, m or s, for example 30d")
+        raise UsageError(
+            f"--older-than {text!r}: expected a number and w, d, h, m or s, for example 30d"
+        )
     return timedelta(**{_UNITS[match[2]]: float(match[1])})
 
 
@@ -96,12 +102,17 @@ def metrics(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FILE.prom", help="Write them to this file, for node_exporter."
+            "--output",
+            "-o",
+            metavar="FILE.prom",
+            help="Write them to this file, for node_exporter.",
         ),
     ] = None,
     port: Annotated[
         int | None,
-        typer.Option(metavar="PORT", min=1, max=65535, help="Serve them on 127.0.0.1 until stopped."),
+        typer.Option(
+            metavar="PORT", min=1, max=65535, help="Serve them on 127.0.0.1 until stopped."
+        ),
     ] = None,
     library: LibraryDir = HERE,
     as_json: Json = False,
@@ -112,7 +123,9 @@ def metrics(
     workspace = open_workspace(library)
     if port is not None:
         server, thread = monitor.serve_metrics(workspace, port)
-        show(as_json, {"url": f"http://127.0.0.1:{port}/metrics"}, f"http://127.0.0.1:{port}/metrics")
+        show(
+            as_json, {"url": f"http://127.0.0.1:{port}/metrics"}, f"http://127.0.0.1:{port}/metrics"
+        )
         try:
             thread.join()
         finally:

@@ -19,21 +19,28 @@ _TOLD = ("qa.accuracy", "qa.score", "retrieval.recall_at_1", "retrieval.moment_r
 """Metrics that `mgv models` shows."""
 _NUM_ENTRIES = 10
 
-Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Kept in the champion's history.")]
+Reason = Annotated[
+    str, typer.Option("--reason", metavar="TEXT", help="Kept in the champion's history.")
+]
 
 
 @app.command()
 def publish(
     model: Annotated[
-        Path | None, typer.Argument(metavar="MODEL_FOLDER", help="Instead of models/train/instruct.")
+        Path | None,
+        typer.Argument(metavar="MODEL_FOLDER", help="Instead of models/train/instruct."),
     ] = None,
     results: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="The model's evaluation, instead of the workspace's results/."),
+        typer.Option(
+            metavar="DIR", help="The model's evaluation, instead of the workspace's results/."
+        ),
     ] = None,
     push_to_hub: Annotated[
         str | None,
-        typer.Option(metavar="OWNER/NAME", help="Also push it to this Hub repository (token: HF_TOKEN)."),
+        typer.Option(
+            metavar="OWNER/NAME", help="Also push it to this Hub repository (token: HF_TOKEN)."
+        ),
     ] = None,
     library: LibraryDir = HERE,
     as_json: Json = False,
@@ -77,7 +84,8 @@ def promote(
     version: Annotated[
         str | None,
         typer.Argument(
-            metavar="VERSION", help="Instead of the newest (with --library-tag alone: the live one)."
+            metavar="VERSION",
+            help="Instead of the newest (with --library-tag alone: the live one).",
         ),
     ] = None,
     library_tag: Annotated[
@@ -92,7 +100,9 @@ def promote(
     from mgv import registry
 
     with spinner("promoting"):
-        entry = registry.promote(open_workspace(library), version, library_tag=library_tag, reason=reason)
+        entry = registry.promote(
+            open_workspace(library), version, library_tag=library_tag, reason=reason
+        )
     show(as_json, asdict(entry), f"live: {entry.version} with library {entry.library_tag}")
 
 

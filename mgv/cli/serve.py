@@ -33,7 +33,9 @@ def serve(
         str, typer.Option(help="127.0.0.1 or ::1: the server answers this machine only.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Where to listen.")] = 7860,
-    open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    open_browser: Annotated[
+        bool, typer.Option("--open", help="Open the page in the browser.")
+    ] = False,
 ) -> None:
     """Serve the library on this machine: a page to search, watch and ask, and an API under /api/v1."""
     import socket
@@ -74,9 +76,13 @@ def serve(
 def clip(
     stretch: Annotated[
         str,
-        typer.Argument(metavar="VIDEO@START-END", help="In seconds or m:ss, for example talk.mp4@1:05-1:20."),
+        typer.Argument(
+            metavar="VIDEO@START-END", help="In seconds or m:ss, for example talk.mp4@1:05-1:20."
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The MP4 file to write.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="The MP4 file to write.")
+    ],
     library: LibraryDir = HERE,
     as_json: Json = False,
 ) -> None:
@@ -95,7 +101,9 @@ def clip(
         cut_clip(opened.opened.raw.locate(moment), start_s, end_s, out)
     value = {"video": moment.video, "start_s": start_s, "end_s": end_s, "file": str(out)}
     show(
-        as_json, value, f"{printable(str(out))}: {printable(moment.video)} {length(start_s)}-{length(end_s)}"
+        as_json,
+        value,
+        f"{printable(str(out))}: {printable(moment.video)} {length(start_s)}-{length(end_s)}",
     )
 
 
@@ -108,7 +116,9 @@ def _stretch(text: str) -> tuple[str, float, float]:
             raise ValueError
         start_s, end_s = _seconds(first), _seconds(last)
     except ValueError:
-        raise UsageError(f"{text!r}: expected VIDEO@START-END, for example talk.mp4@1:05-1:20") from None
+        raise UsageError(
+            f"{text!r}: expected VIDEO@START-END, for example talk.mp4@1:05-1:20"
+        ) from None
     if not 0 <= start_s < end_s:
         raise UsageError(f"{text!r}: its end does not come after its start")
     return name, start_s, end_s

@@ -32,7 +32,9 @@ def get(
 @config.command("set")
 def set_(
     key: Annotated[str, typer.Argument(metavar="KEY", help="For example search.limit.")],
-    value: Annotated[str, typer.Argument(metavar="VALUE", help="A YAML value: 10, true, null, [a, b].")],
+    value: Annotated[
+        str, typer.Argument(metavar="VALUE", help="A YAML value: 10, true, null, [a, b].")
+    ],
     library: LibraryDir = HERE,
     as_json: Json = False,
 ) -> None:

@@ -87,7 +87,9 @@ class Preparation:
                 num_rows, bad_rows = self._make_scenes(source, label, out, partial(progress, label))
             else:
                 num_rows, bad_rows = self._read(source, label, out, partial(progress, label))
-        report = SourceReport(label=label, num_rows=num_rows, bad_rows=tuple(bad_rows), tallies=out.tallies)
+        report = SourceReport(
+            label=label, num_rows=num_rows, bad_rows=tuple(bad_rows), tallies=out.tallies
+        )
         self._reports[label] = report
         return report
 
@@ -96,10 +98,16 @@ class Preparation:
         folder = self._workspace.root / "data" / "prepare"
         for stage in STAGES:
             for split in SPLITS:
-                parts = [self.parts_dir / label / _part_name(stage, split) for label in self._sources]
-                _concatenate([part for part in parts if part.exists()], folder / stage / f"{split}.jsonl")
+                parts = [
+                    self.parts_dir / label / _part_name(stage, split) for label in self._sources
+                ]
+                _concatenate(
+                    [part for part in parts if part.exists()], folder / stage / f"{split}.jsonl"
+                )
             write_weights(folder / stage, self._weights(stage))
-        self._scenes_dir.mkdir(parents=True, exist_ok=True)  # an output of the DVC stage, even if empty
+        self._scenes_dir.mkdir(
+            parents=True, exist_ok=True
+        )  # an output of the DVC stage, even if empty
         report = PrepareReport(sources=tuple(self._reports[label] for label in self._sources))
         write_json(folder / "report.json", report_json(report))
         return report
@@ -150,11 +158,15 @@ class Preparation:
                 out.write(stage, split, sample)
         return out.num_samples, []
 
-    def _sample_or_bad(self, row: SampleRow | BadRow, source: SourceParams, ids: set[str]) -> Sample | BadRow:
+    def _sample_or_bad(
+        self, row: SampleRow | BadRow, source: SourceParams, ids: set[str]
+    ) -> Sample | BadRow:
         if isinstance(row, SampleRow):
             try:
                 if row.sample.sample_id in ids:
-                    raise RowError(f"the sample_id {row.sample.sample_id!r} is taken by a row before it")
+                    raise RowError(
+                        f"the sample_id {row.sample.sample_id!r} is taken by a row before it"
+                    )
                 sample = self._joined(row.sample, source)
                 ids.add(sample.sample_id)
                 return sample
@@ -228,15 +240,22 @@ class Preparation:
             label: source
             for label, source in self._sources.items()
             if stage
-            == (source.stage or (stage if source.name == "scenes" else source_named(source.name).stage))
+            == (
+                source.stage
+                or (stage if source.name == "scenes" else source_named(source.name).stage)
+            )
         }
 
     def _weights(self, stage: str) -> dict[str, float]:
         """The weights of a stage's sources. Raises DataError for one that gave nothing to train on."""
-        weights = {label: source.weight for label, source in self._of_stage(stage).items() if source.weight}
+        weights = {
+            label: source.weight for label, source in self._of_stage(stage).items() if source.weight
+        }
         for label in weights:
             if (stage, "train") not in self._reports[label].tallies:
-                raise DataError(f"{label}: has a weight in {stage}, but no sample to train on; take it out")
+                raise DataError(
+                    f"{label}: has a weight in {stage}, but no sample to train on; take it out"
+                )
         return weights
 
     @property
@@ -293,7 +312,9 @@ class _Parts:
                 self._files[name] = (self._folder / name).open("w", encoding="utf-8", newline="\n")
             self._files[name].write(sample_to_json(sample) + "\n")
         except OSError as error:
-            raise DataError(f"{self._folder / name}: cannot be written: {error.strerror}") from error
+            raise DataError(
+                f"{self._folder / name}: cannot be written: {error.strerror}"
+            ) from error
         self.tallies.setdefault((stage, split), Tally()).add(sample)
         self.num_samples += 1
 
@@ -333,7 +354,9 @@ def _labelled(sources: Iterable[SourceParams]) -> dict[str, SourceParams]:
     seen: Counter[str] = Counter()
     for source in sources:
         seen[source.name] += 1
-        labelled[source.name if seen[source.name] == 1 else f"{source.name}-{seen[source.name]}"] = source
+        labelled[
+            source.name if seen[source.name] == 1 else f"{source.name}-{seen[source.name]}"
+        ] = source
     return labelled
 
 

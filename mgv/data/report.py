@@ -121,7 +121,8 @@ def report_json(report: PrepareReport) -> dict[str, Any]:
         **total.numbers(),
         "bad_rows": len(report.bad_rows),
         "stages": {
-            stage: {split: report.tally(stage, split).numbers() for split in SPLITS} for stage in STAGES
+            stage: {split: report.tally(stage, split).numbers() for split in SPLITS}
+            for stage in STAGES
         },
         "sources": {source.label: _source_json(source) for source in report.sources},
         "kinds": dict(sorted(total.kinds.most_common(_NUM_KINDS))),

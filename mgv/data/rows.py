@@ -62,7 +62,9 @@ def read_rows(path: Path) -> Iterator[tuple[str, Any]]:
             with path.open("rb") as file:
                 yield from _line_rows(file)
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}; expected an annotation file") from error
+        raise DataError(
+            f"{path}: cannot be read: {error.strerror}; expected an annotation file"
+        ) from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 ({error}); convert it") from error
 

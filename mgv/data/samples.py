@@ -42,7 +42,9 @@ def sample_to_json(sample: Sample) -> str:
         for name, value in asdict(sample).items()
         if name == "start_s" or value not in ("", (), None)
     }
-    row["turns"] = [{k: v for k, v in asdict(turn).items() if v != "" and v != ()} for turn in sample.turns]
+    row["turns"] = [
+        {k: v for k, v in asdict(turn).items() if v != "" and v != ()} for turn in sample.turns
+    ]
     for name in ("is_dialogue", "is_image"):
         if not row[name]:
             del row[name]
@@ -77,8 +79,12 @@ def sample_from_row(row: Any) -> Sample:
         raise RowError(f"end_s is {end_s:g}, expected more than start_s, which is {start_s:g}")
     media_id = text_of(row, "media_id", default="", may_be_empty=True)
     if not _MEDIA_ID.fullmatch(media_id):
-        raise RowError(f"media_id is {media_id[:80]!r}, expected a SHA-256 in 64 hex digits, or none")
-    turns = tuple(_turn(turn, f"turn {number}: ") for number, turn in enumerate(_list(row, "turns", ""), 1))
+        raise RowError(
+            f"media_id is {media_id[:80]!r}, expected a SHA-256 in 64 hex digits, or none"
+        )
+    turns = tuple(
+        _turn(turn, f"turn {number}: ") for number, turn in enumerate(_list(row, "turns", ""), 1)
+    )
     if not turns:
         raise RowError("turns is empty, expected at least one")
     cues = _list(row, "cues", "") if "cues" in row else []
@@ -96,7 +102,12 @@ def sample_from_row(row: Any) -> Sample:
 
 
 def text_of(
-    row: dict[str, Any], key: str, where: str = "", *, default: str | None = None, may_be_empty: bool = False
+    row: dict[str, Any],
+    key: str,
+    where: str = "",
+    *,
+    default: str | None = None,
+    may_be_empty: bool = False,
 ) -> str:
     """The text under a key, without white space around it. Raises RowError when there is none to use."""
     value = row.get(key, default)
@@ -109,7 +120,9 @@ def text_of(
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise RowError(f"{where}{key} holds half a character (a lone surrogate), expected text") from error
+        raise RowError(
+            f"{where}{key} holds half a character (a lone surrogate), expected text"
+        ) from error
     return value.strip()
 
 
@@ -139,7 +152,9 @@ def read_weights(folder: Path) -> dict[str, float]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise DataError(f"{folder / WEIGHTS}: cannot be read ({error}); run `mgv prepare`") from error
+        raise DataError(
+            f"{folder / WEIGHTS}: cannot be read ({error}); run `mgv prepare`"
+        ) from error
     return weights
 
 
@@ -155,7 +170,9 @@ class SampleFile:
             with path.open("rb") as file:
                 self._offsets = np.fromiter(_row_offsets(file), dtype=np.int64)
         except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror}); run `mgv prepare`") from error
+            raise DataError(
+                f"{path}: cannot be read ({error.strerror}); run `mgv prepare`"
+            ) from error
 
     def __len__(self) -> int:
         return len(self._offsets)
@@ -195,7 +212,9 @@ def _turn(row: Any, where: str) -> Turn:
         choices=tuple(text_of({"choice": choice}, "choice", where) for choice in choices),
     )
     if turn.choices and turn.answer not in turn.choices:
-        raise RowError(f"{where}answer is {turn.answer[:80]!r}, expected one of its choices {turn.choices}")
+        raise RowError(
+            f"{where}answer is {turn.answer[:80]!r}, expected one of its choices {turn.choices}"
+        )
     return turn
 
 
@@ -203,13 +222,17 @@ def _cue(row: Any, where: str) -> Cue:
     _check_keys(row, _CUE_KEYS, required=_CUE_KEYS, where=where)
     start_s, end_s = (_number(row, key, where) for key in ("start_s", "end_s"))
     if end_s < start_s:
-        raise RowError(f"{where}end_s is {end_s:g}, expected at least start_s, which is {start_s:g}")
+        raise RowError(
+            f"{where}end_s is {end_s:g}, expected at least start_s, which is {start_s:g}"
+        )
     return Cue(start_s=start_s, end_s=end_s, text=text_of(row, "text", where, may_be_empty=True))
 
 
 def _check_keys(row: Any, known: tuple[str, ...], *, required: tuple[str, ...], where: str) -> None:
     if not isinstance(row, dict):
-        raise RowError(f"{where}{_shown(row)}, expected an object with {' and '.join(map(repr, required))}")
+        raise RowError(
+            f"{where}{_shown(row)}, expected an object with {' and '.join(map(repr, required))}"
+        )
     for key in row:
         if key not in known:
             raise RowError(f"{where}unknown key {key[:80]!r}, expected some of {', '.join(known)}")

@@ -49,7 +49,11 @@ FACTS = {
     "city": (
         "Which city is it filmed in?",
         ("Lisbon", "Cairo", "Oslo", "Lima", "Tokyo", "Paris", "Delhi", "Rome", "Boston", "Sydney"),
-        ("This was filmed in {}.", "We are in {} today.", "Welcome to {}, where we made this film."),
+        (
+            "This was filmed in {}.",
+            "We are in {} today.",
+            "Welcome to {}, where we made this film.",
+        ),
     ),
     "name": (
         "What is the narrator's name?",
@@ -64,7 +68,11 @@ FACTS = {
     "price": (
         "How many dollars is a ticket?",
         ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "twelve"),
-        ("A ticket is {} dollars.", "You pay {} dollars for a ticket.", "Tickets cost {} dollars each."),
+        (
+            "A ticket is {} dollars.",
+            "You pay {} dollars for a ticket.",
+            "Tickets cost {} dollars each.",
+        ),
     ),
 }
 """Of each kind of spoken fact: the question, its answers, how the narrator says it."""
@@ -188,12 +196,15 @@ def _clear_for(folder: Path, seed: int) -> None:
 def draw_lots(rng: random.Random, split: str, sort: str) -> Scene:
     """A scene of the sort, about one of the split's own recipes."""
     colour, shape, place = rng.choice(recipes(split, sort))
-    things = {"group": _group, "motion": _motion, "order": _order}[sort](rng, (colour, shape), place)
+    things = {"group": _group, "motion": _motion, "order": _order}[sort](
+        rng, (colour, shape), place
+    )
     facts = {kind: rng.choice(FACTS[kind][1]) for kind in rng.sample(sorted(FACTS), 2)}
     said = [rng.choice(FACTS[kind][2]).format(value) for kind, value in facts.items()]
     half_s = DURATION_S / 2
     cues = tuple(
-        Cue(start_s=i * half_s, end_s=(i + 1) * half_s - 0.1, text=text) for i, text in enumerate(said)
+        Cue(start_s=i * half_s, end_s=(i + 1) * half_s - 0.1, text=text)
+        for i, text in enumerate(said)
     )
     return Scene(
         sort=sort,
@@ -221,7 +232,9 @@ def _group(rng: random.Random, main: Pair, place: int) -> tuple[Thing, ...]:
     for (colour, shape), (x, y) in zip(pairs, rng.sample(spots, len(pairs)), strict=True):
         jitter = (rng.uniform(-0.03, 0.03), rng.uniform(-0.03, 0.03))
         radius = rng.uniform(0.1, 0.125)
-        things.append(Thing(colour=colour, shape=shape, x=x + jitter[0], y=y + jitter[1], radius=radius))
+        things.append(
+            Thing(colour=colour, shape=shape, x=x + jitter[0], y=y + jitter[1], radius=radius)
+        )
     return tuple(things)
 
 
@@ -298,8 +311,16 @@ def _video_samples(scene: Scene, path: Path, rng: random.Random) -> tuple[Sample
     return described, asked
 
 
-DESCRIBE_IMAGE = ("Describe the picture.", "What does the picture show?", "Say in short what is to be seen.")
-DESCRIBE_VIDEO = ("Describe the video.", "What happens in the video?", "Say in short what is to be seen.")
+DESCRIBE_IMAGE = (
+    "Describe the picture.",
+    "What does the picture show?",
+    "Say in short what is to be seen.",
+)
+DESCRIBE_VIDEO = (
+    "Describe the video.",
+    "What happens in the video?",
+    "Say in short what is to be seen.",
+)
 
 
 def describe(scene: Scene) -> str:
@@ -308,7 +329,9 @@ def describe(scene: Scene) -> str:
     if scene.sort == "motion":
         text = f"{_a(first)} moves {first.direction} while {_a(scene.things[1])} rests."
     elif scene.sort == "order":
-        text = f"First {_a(scene.things[0])}, then {_a(scene.things[1])}, then {_a(scene.things[2])}."
+        text = (
+            f"First {_a(scene.things[0])}, then {_a(scene.things[1])}, then {_a(scene.things[2])}."
+        )
     else:
         number = _number(scene)
         others = [f" and {_a(thing)}" for thing in scene.things[number:]]
@@ -325,7 +348,9 @@ def _look(scene: Scene, rng: random.Random) -> list[Turn]:
         turns += [*_counted(scene.things[0], _number(scene)), *_shape_alone(scene)]
     elif scene.sort == "motion":
         rest = scene.things[1]
-        turns.append(_closed("colour", f"What colour is the {rest.shape}?", rest.colour, tuple(COLOURS)))
+        turns.append(
+            _closed("colour", f"What colour is the {rest.shape}?", rest.colour, tuple(COLOURS))
+        )
     thing = rng.choice(scene.things)
     turns.append(_presence(scene, thing, rng.random() >= 0.5, rng))
     return [*turns, *_word(scene)]
@@ -338,26 +363,38 @@ def _look_closely(scene: Scene, rng: random.Random) -> list[Turn]:
     """
     number = _number(scene)
     turns = []
-    for thing, count in ((scene.things[0], number), *((other, 1) for other in scene.things[number:])):
-        turns += [*_counted(thing, count), *(_presence(scene, thing, there, rng) for there in (True, False))]
+    for thing, count in (
+        (scene.things[0], number),
+        *((other, 1) for other in scene.things[number:]),
+    ):
+        turns += [
+            *_counted(thing, count),
+            *(_presence(scene, thing, there, rng) for there in (True, False)),
+        ]
     return [*turns, *_shape_alone(scene), *_word(scene)]
 
 
 def _counted(thing: Thing, number: int) -> list[Turn]:
     are, plural = ("are the", "s") if number > 1 else ("is the", "")
     return [
-        _closed("colour", f"What colour {are} {thing.shape}{plural}?", thing.colour, tuple(COLOURS)),
+        _closed(
+            "colour", f"What colour {are} {thing.shape}{plural}?", thing.colour, tuple(COLOURS)
+        ),
         _closed("count", f"How many {thing.shape}s are there?", COUNTS[number - 1], COUNTS),
     ]
 
 
 def _shape_alone(scene: Scene) -> list[Turn]:
     alone = len(scene.things) == _number(scene)
-    return [_closed("shape", "Which shape is shown?", scene.things[0].shape, SHAPES)] if alone else []
+    return (
+        [_closed("shape", "Which shape is shown?", scene.things[0].shape, SHAPES)] if alone else []
+    )
 
 
 def _word(scene: Scene) -> list[Turn]:
-    return [_closed("word", "Which word is on the screen?", scene.word, WORDS)] if scene.word else []
+    return (
+        [_closed("word", "Which word is on the screen?", scene.word, WORDS)] if scene.word else []
+    )
 
 
 def _presence(scene: Scene, thing: Thing, is_there: bool, rng: random.Random) -> Turn:
@@ -395,7 +432,8 @@ def _watch(scene: Scene, rng: random.Random) -> list[Turn]:
 def _listen(scene: Scene) -> list[Turn]:
     """What only the narrator says."""
     return [
-        _closed("narration", FACTS[kind][0], value, FACTS[kind][1]) for kind, value in scene.facts.items()
+        _closed("narration", FACTS[kind][0], value, FACTS[kind][1])
+        for kind, value in scene.facts.items()
     ]
 
 
@@ -430,7 +468,9 @@ def _write_queries(path: Path, queries: Sequence[dict[str, Any]]) -> None:
     for query in queries:
         merged.setdefault((query["kind"], query["query"]), []).extend(query["moments"])
     lines = [
-        json.dumps({"query_id": f"scenes/{number:05}", "query": query, "kind": kind, "moments": moments})
+        json.dumps(
+            {"query_id": f"scenes/{number:05}", "query": query, "kind": kind, "moments": moments}
+        )
         for number, ((kind, query), moments) in enumerate(merged.items())
     ]
     with replacing(path) as out:
@@ -455,17 +495,23 @@ def draw(scene: Scene, time_s: float) -> Any:
                 way = (time_s / DURATION_S - 0.5) * (0.66 if dx else 0.44)
                 x, y = x + dx * way, y + dy * way
             size = SIZE_PX * scale
-            _draw_shape(pen, thing.shape, x * size, y * size, thing.radius * size, COLOURS[thing.colour])
+            _draw_shape(
+                pen, thing.shape, x * size, y * size, thing.radius * size, COLOURS[thing.colour]
+            )
     if scene.word:
         font = ImageFont.load_default(size=48 * scale)
         box = pen.textbbox((0, 0), scene.word, font=font)
         left = (SIZE_PX * scale - box[2] + box[0]) / 2
-        pen.rectangle((0, 0.78 * SIZE_PX * scale, SIZE_PX * scale, SIZE_PX * scale), fill=(235, 235, 230))
+        pen.rectangle(
+            (0, 0.78 * SIZE_PX * scale, SIZE_PX * scale, SIZE_PX * scale), fill=(235, 235, 230)
+        )
         pen.text((left, 0.79 * SIZE_PX * scale), scene.word, font=font, fill=(20, 20, 20))
     return image.resize((SIZE_PX, SIZE_PX), Image.Resampling.LANCZOS)
 
 
-def _draw_shape(pen: Any, shape: str, x: float, y: float, r: float, colour: tuple[int, int, int]) -> None:
+def _draw_shape(
+    pen: Any, shape: str, x: float, y: float, r: float, colour: tuple[int, int, int]
+) -> None:
     if shape == "circle":
         pen.ellipse((x - r, y - r, x + r, y + r), fill=colour)
     elif shape == "ring":
@@ -474,7 +520,9 @@ def _draw_shape(pen: Any, shape: str, x: float, y: float, r: float, colour: tupl
         half = r * 0.55
         for side in (-1, 1):
             centre = x + side * half * 0.92
-            pen.ellipse((centre - half, y - r * 0.75, centre + half, y - r * 0.75 + 2 * half), fill=colour)
+            pen.ellipse(
+                (centre - half, y - r * 0.75, centre + half, y - r * 0.75 + 2 * half), fill=colour
+            )
         pen.polygon([(x - r, y + 0.02 * r), (x + r, y + 0.02 * r), (x, y + r)], fill=colour)
     else:
         pen.polygon([(x + r * a, y + r * b) for a, b in _OUTLINES[shape]], fill=colour)
@@ -508,7 +556,9 @@ def _write_video(scene: Scene, path: Path) -> None:
 
     partial = path.with_suffix(".partial")
     with av.open(str(partial), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=FRAME_RATE, options={"crf": "20", "preset": "veryfast"})
+        stream = container.add_stream(
+            "libx264", rate=FRAME_RATE, options={"crf": "20", "preset": "veryfast"}
+        )
         stream.width = stream.height = SIZE_PX
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1
@@ -516,7 +566,9 @@ def _write_video(scene: Scene, path: Path) -> None:
         shown: tuple[Thing, ...] | None = None
         for index in range(round(DURATION_S * FRAME_RATE)):
             time_s = index / FRAME_RATE
-            now = tuple(thing for thing in scene.things if thing.span_s[0] <= time_s < thing.span_s[1])
+            now = tuple(
+                thing for thing in scene.things if thing.span_s[0] <= time_s < thing.span_s[1]
+            )
             if moves or now != shown:
                 pixels, shown = np.asarray(draw(scene, time_s)), now
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))

@@ -17,7 +17,14 @@ from typing import Any
 from mgv.data.rows import BadRow, SampleRow, read_rows
 from mgv.data.samples import RowError, parse_row, sample_from_row, text_of
 from mgv.errors import ConfigError, DataError, MediaError
-from mgv.media.images import IMAGE_SUFFIXES, TarFault, TarMember, read_media, split_member, tar_members
+from mgv.media.images import (
+    IMAGE_SUFFIXES,
+    TarFault,
+    TarMember,
+    read_media,
+    split_member,
+    tar_members,
+)
 from mgv.media.probe import VIDEO_SUFFIXES
 from mgv.records import Sample, Turn
 
@@ -69,9 +76,20 @@ class MediaFolder:
         raise RowError(f"no such video: {found}.mp4, nor .mkv, .webm or another video suffix")
 
     def _inside(self, name: str) -> Path:
-        outside = PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or name.startswith("\\")
-        if outside or ".." in re.split(r"[/\\]", name) or "\0" in name or not PurePosixPath(name).name:
-            raise RowError(f"{name[:200]!r} leads out of the media folder, expected a name inside it")
+        outside = (
+            PurePosixPath(name).is_absolute()
+            or PureWindowsPath(name).drive
+            or name.startswith("\\")
+        )
+        if (
+            outside
+            or ".." in re.split(r"[/\\]", name)
+            or "\0" in name
+            or not PurePosixPath(name).name
+        ):
+            raise RowError(
+                f"{name[:200]!r} leads out of the media folder, expected a name inside it"
+            )
         return (self.path or Path()) / name
 
 
@@ -91,7 +109,9 @@ def _is_empty(path: Path) -> bool:
 
 def instruction(sample_id: str) -> str:
     """The question that a caption answers: drawn by the sample's id, so the same on every run."""
-    return INSTRUCTIONS[int.from_bytes(hashlib.sha256(sample_id.encode()).digest()[:8]) % len(INSTRUCTIONS)]
+    return INSTRUCTIONS[
+        int.from_bytes(hashlib.sha256(sample_id.encode()).digest()[:8]) % len(INSTRUCTIONS)
+    ]
 
 
 def read_samples(annotations: Path, media: MediaFolder, label: str) -> Rows:
@@ -121,7 +141,9 @@ def read_llava(annotations: Path, media: MediaFolder, label: str) -> Rows:
 
     def sample(row: Any, number: int) -> Sample | None:
         shown = _shown_media(_object(row))
-        turns_key = next((key for key in ("conversations", "messages") if row.get(key)), "conversations")
+        turns_key = next(
+            (key for key in ("conversations", "messages") if row.get(key)), "conversations"
+        )
         if shown is None:
             if _MARK.search(json.dumps(row.get(turns_key))):
                 keys = ", ".join(sorted(map(str, row)))[:200]
@@ -169,12 +191,16 @@ def _conversation(row: dict[str, Any], key: str) -> tuple[Turn, ...]:
     said = row.get(key)
     speaker_key, text_key = _TURN_KEYS[key]
     if not isinstance(said, list) or not said:
-        raise RowError(f"no {key!r}, expected a list of turns with {speaker_key!r} and {text_key!r}")
+        raise RowError(
+            f"no {key!r}, expected a list of turns with {speaker_key!r} and {text_key!r}"
+        )
     for number, turn in enumerate(said):
         speaker = _object(turn).get(speaker_key)
         if not isinstance(speaker, str) or _SPEAKERS.get(speaker.lower()) != number % 2:
             expected = (("human", "gpt"), ("user", "assistant"))[key == "messages"][number % 2]
-            raise RowError(f"turn {number + 1} is from {str(speaker)[:40]!r}, expected {expected!r}")
+            raise RowError(
+                f"turn {number + 1} is from {str(speaker)[:40]!r}, expected {expected!r}"
+            )
     if len(said) % 2:
         raise RowError("the last turn has no answer, expected a question and an answer in turn")
     asked = [text_of(turn, text_key, f"turn {2 * n + 1}: ") for n, turn in enumerate(said[::2])]
@@ -182,7 +208,9 @@ def _conversation(row: dict[str, Any], key: str) -> tuple[Turn, ...]:
         raise RowError(f"{marks} marks <image> or <video>, expected one")
     return tuple(
         Turn(
-            question=text_of({text_key: _MARK.sub("\n", question).strip()}, text_key, f"turn {2 * n + 1}: "),
+            question=text_of(
+                {text_key: _MARK.sub("\n", question).strip()}, text_key, f"turn {2 * n + 1}: "
+            ),
             answer=text_of(answer, text_key, f"turn {2 * n + 2}: "),
         )
         for n, (question, answer) in enumerate(zip(asked, said[1::2], strict=True))
@@ -209,7 +237,10 @@ def read_video_chatgpt(annotations: Path, media: MediaFolder, label: str) -> Row
     for video_id, own in turns.items():
         try:
             found = Sample(
-                sample_id=f"{label}/{video_id}", media=media.video(video_id), media_id="", turns=tuple(own)
+                sample_id=f"{label}/{video_id}",
+                media=media.video(video_id),
+                media_id="",
+                turns=tuple(own),
             )
             yield SampleRow(annotations, places[video_id], found)
         except RowError as error:
@@ -236,7 +267,9 @@ def read_webvid(annotations: Path, media: MediaFolder, label: str) -> Rows:
     def sample(row: Any, number: int) -> Sample:
         folder, stem = str(_object(row).get("page_dir") or ""), _id_of(row, "videoid")
         return _captioned(
-            f"{label}/{number}", media.video(f"{folder}/{stem}" if folder else stem), text_of(row, "name")
+            f"{label}/{number}",
+            media.video(f"{folder}/{stem}" if folder else stem),
+            text_of(row, "name"),
         )
 
     return _each(annotations, sample)
@@ -331,7 +364,9 @@ def _shards(annotations: Path) -> Iterable[Path]:
         if not 0 <= int(last) - int(first) < 10**6:
             raise DataError(f"{annotations}: a range of shards that is empty or beyond a million")
         return (
-            annotations.with_name(annotations.name.replace(numbers[0], str(number).zfill(len(first))))
+            annotations.with_name(
+                annotations.name.replace(numbers[0], str(number).zfill(len(first)))
+            )
             for number in range(int(first), int(last) + 1)
         )
     return [annotations]
@@ -366,7 +401,9 @@ def _object(row: Any) -> dict[str, Any]:
 def _id_of(row: Any, key: str) -> str:
     """An id, which some files write as a number."""
     value = _object(row).get(key)
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else text_of(row, key)
+    return (
+        str(value) if isinstance(value, int) and not isinstance(value, bool) else text_of(row, key)
+    )
 
 
 def _captioned(sample_id: str, media: str, caption: str, *, is_image: bool = False) -> Sample:
@@ -396,5 +433,7 @@ SOURCES: dict[str, AnnotationFormat] = {
 def source_named(name: str) -> AnnotationFormat:
     """The source of this name. Raises ConfigError with those that exist."""
     if name not in SOURCES:
-        raise ConfigError(f"prepare.sources: no source {name!r}; there are scenes, {', '.join(SOURCES)}")
+        raise ConfigError(
+            f"prepare.sources: no source {name!r}; there are scenes, {', '.join(SOURCES)}"
+        )
     return SOURCES[name]

@@ -49,29 +49,38 @@ class NumpyBert:
             )
             x = self._norm(f"{name}.attention.output.LayerNorm", x + attended)
             wide = gelu(self._linear(f"{name}.intermediate.dense", x))
-            x = self._norm(f"{name}.output.LayerNorm", x + self._linear(f"{name}.output.dense", wide))
+            x = self._norm(
+                f"{name}.output.LayerNorm", x + self._linear(f"{name}.output.dense", wide)
+            )
         return x
 
     def _attend(self, name: str, x: Float32) -> Float32:
         """Self-attention over all tokens: [L, D] -> [L, D]."""
         length, width = x.shape
         queries, keys, values = (
-            self._linear(f"{name}.{part}", x).reshape(length, self._num_heads, -1).transpose(1, 0, 2)
+            self._linear(f"{name}.{part}", x)
+            .reshape(length, self._num_heads, -1)
+            .transpose(1, 0, 2)
             for part in ("query", "key", "value")
         )  # [H, L, D/H]
-        scores = queries @ keys.transpose(0, 2, 1) / math.sqrt(width // self._num_heads)  # [H, L, L]
+        scores = (
+            queries @ keys.transpose(0, 2, 1) / math.sqrt(width // self._num_heads)
+        )  # [H, L, L]
         powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
         mixed = (powers / powers.sum(axis=-1, keepdims=True)) @ values
         return np.asarray(mixed.transpose(1, 0, 2).reshape(length, width), dtype=np.float32)
 
     def _linear(self, name: str, x: Float32) -> Float32:
-        return np.asarray(x @ self._weights[f"{name}.weight"].T + self._weights[f"{name}.bias"], np.float32)
+        return np.asarray(
+            x @ self._weights[f"{name}.weight"].T + self._weights[f"{name}.bias"], np.float32
+        )
 
     def _norm(self, name: str, x: Float32) -> Float32:
         centred = x - x.mean(axis=-1, keepdims=True)
         scale = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + self._epsilon)
         return np.asarray(
-            centred / scale * self._weights[f"{name}.weight"] + self._weights[f"{name}.bias"], np.float32
+            centred / scale * self._weights[f"{name}.weight"] + self._weights[f"{name}.bias"],
+            np.float32,
         )
 
 
@@ -86,7 +95,9 @@ def gelu(x: Float32) -> Float32:
     return np.asarray(np.where(x > 0, x * (1 - tail / 2), x * tail / 2), dtype=np.float32)
 
 
-_SERIES = np.array([0, 0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429], dtype=np.float32)
+_SERIES = np.array(
+    [0, 0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429], dtype=np.float32
+)
 
 
 def _mapped_weights(path: Path) -> dict[str, Float32]:

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mgv.config import PartParams
-from mgv.encoders.base import Float32, FrameEmbedder, FrameEmbeddings, Relevance, TextEmbedder, Uint8
+from mgv.encoders.base import (
+    Float32,
+    FrameEmbedder,
+    FrameEmbeddings,
+    Relevance,
+    TextEmbedder,
+    Uint8,
+)
 from mgv.encoders.hub import from_pretrained
 from mgv.errors import WeightsError
 
@@ -47,11 +54,15 @@ class PixelSpec:
 def read_pixel_spec(folder: Path, size_px: int) -> PixelSpec:
     """From preprocessor_config.json, else CLIP's own at the model's image size."""
     try:
-        raw: dict[str, Any] = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
+        raw: dict[str, Any] = json.loads(
+            (folder / "preprocessor_config.json").read_text(encoding="utf-8")
+        )
     except FileNotFoundError:
         return PixelSpec(size_px=size_px)
     except (OSError, ValueError) as error:
-        raise WeightsError(f"{folder / 'preprocessor_config.json'}: cannot be read ({error})") from error
+        raise WeightsError(
+            f"{folder / 'preprocessor_config.json'}: cannot be read ({error})"
+        ) from error
     return PixelSpec(
         size_px=size_px,
         mean=tuple(raw.get("image_mean") or CLIP_MEAN),
@@ -71,7 +82,9 @@ def to_pixel_values(frames: Tensor, spec: PixelSpec) -> Tensor:
         top, left = (height - side) // 2, (width - side) // 2
         pixels = pixels[..., top : top + side, left : left + side]
     size = (spec.size_px, spec.size_px)
-    pixels = torch.nn.functional.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0.0, 1.0)
+    pixels = torch.nn.functional.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(
+        0.0, 1.0
+    )
     mean = torch.tensor(spec.mean, device=pixels.device).view(1, 3, 1, 1)
     std = torch.tensor(spec.std, device=pixels.device).view(1, 3, 1, 1)
     return (pixels - mean) / std
@@ -100,7 +113,9 @@ class ClipEmbedder:
         with torch.inference_mode():
             for begin in range(0, len(frames), BATCH_SIZE):
                 batch = torch.from_numpy(frames[begin : begin + BATCH_SIZE]).to(self._device)
-                out = self._model.get_image_features(pixel_values=to_pixel_values(batch, self._spec))
+                out = self._model.get_image_features(
+                    pixel_values=to_pixel_values(batch, self._spec)
+                )
                 vectors[begin : begin + BATCH_SIZE] = _unit(out)
         return FrameEmbeddings(vectors=vectors, labels=((),) * len(frames))
 
@@ -109,7 +124,9 @@ class ClipEmbedder:
         import torch
 
         with torch.inference_mode():
-            return _unit(self._model.get_text_features(**self._tokenize(list(queries)).to(self._device)))
+            return _unit(
+                self._model.get_text_features(**self._tokenize(list(queries)).to(self._device))
+            )
 
 
 def _unit(features: Any) -> Float32:
@@ -121,7 +138,9 @@ def _unit(features: Any) -> Float32:
     return vectors
 
 
-def load(params: PartParams, text_embedder: Callable[[], TextEmbedder], text_revision: str) -> FrameEmbedder:
+def load(
+    params: PartParams, text_embedder: Callable[[], TextEmbedder], text_revision: str
+) -> FrameEmbedder:
     """The model of `params.pretrained`, a folder or hub id; it has its own text tower."""
     from mgv.encoders.devices import choose_device
 
@@ -138,7 +157,9 @@ def load(params: PartParams, text_embedder: Callable[[], TextEmbedder], text_rev
     model = from_pretrained(AutoModel, params.pretrained).to(device).eval()
     tokenizer = from_pretrained(AutoTokenizer, params.pretrained)
     if not hasattr(model, "get_image_features") or not hasattr(model, "get_text_features"):
-        raise WeightsError(f"{params.pretrained}: a {type(model).__name__}; clip takes CLIP or SigLIP models")
+        raise WeightsError(
+            f"{params.pretrained}: a {type(model).__name__}; clip takes CLIP or SigLIP models"
+        )
     is_siglip = "siglip" in model.config.model_type
     max_length = model.config.text_config.max_position_embeddings
 
@@ -178,7 +199,12 @@ def _random_clip(device: str) -> ClipEmbedder:
     import torch
     from transformers import BatchEncoding, CLIPConfig, CLIPModel
 
-    tower = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    tower = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
     end, length = 257, 64
     config = CLIPConfig(
         text_config={
@@ -198,4 +224,6 @@ def _random_clip(device: str) -> ClipEmbedder:
         input_ids = torch.tensor([row + [end] * (longest - len(row)) for row in rows])
         return BatchEncoding({"input_ids": input_ids})
 
-    return ClipEmbedder(model, tokenize, PixelSpec(size_px=32), device, Relevance(floor=0.2, ceiling=0.9))
+    return ClipEmbedder(
+        model, tokenize, PixelSpec(size_px=32), device, Relevance(floor=0.2, ceiling=0.9)
+    )

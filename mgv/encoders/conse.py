@@ -23,7 +23,14 @@ from typing import Any
 import numpy as np
 
 from mgv.config import PartParams
-from mgv.encoders.base import Float32, FrameEmbedder, FrameEmbeddings, Relevance, TextEmbedder, Uint8
+from mgv.encoders.base import (
+    Float32,
+    FrameEmbedder,
+    FrameEmbeddings,
+    Relevance,
+    TextEmbedder,
+    Uint8,
+)
 from mgv.errors import ConfigError
 from mgv.records import Label
 from mgv.starter.weights import cache_dir, vision_weights
@@ -61,12 +68,17 @@ _ASKING = re.compile(
 
 def read_class_names() -> list[str]:
     """The names of the 1000 ImageNet classes, in the order of the network's outputs."""
-    text = resources.files("mgv").joinpath("assets/imagenet_classes.txt").read_text(encoding="utf-8")
+    text = (
+        resources.files("mgv").joinpath("assets/imagenet_classes.txt").read_text(encoding="utf-8")
+    )
     return text.splitlines()
 
 
 def conse_vectors(
-    logits: Float32, class_vectors: Float32, temperature: float = TEMPERATURE, num_classes: int = NUM_CLASSES
+    logits: Float32,
+    class_vectors: Float32,
+    temperature: float = TEMPERATURE,
+    num_classes: int = NUM_CLASSES,
 ) -> Float32:
     """Logits [T, K] and unit class vectors [K, D] -> frame vectors [T, D], unit length."""
     posterior = _softmax(logits / temperature)
@@ -90,7 +102,9 @@ def with_reach(queries: Float32, class_vectors: Float32) -> Float32:
     return np.concatenate([queries * share, np.sqrt(1.0 - share**2)], axis=1).astype(np.float32)
 
 
-def likeliest_labels(logits: Float32, names: Sequence[str], num_labels: int) -> tuple[tuple[Label, ...], ...]:
+def likeliest_labels(
+    logits: Float32, names: Sequence[str], num_labels: int
+) -> tuple[tuple[Label, ...], ...]:
     """Logits [T, K] -> per frame the likeliest classes by their first name, with the network's own probability."""
     posterior = _softmax(logits)
     order = np.argsort(-posterior, axis=1, kind="stable")[:, :num_labels]
@@ -149,7 +163,10 @@ class Conse:
         if not len(frames):
             return FrameEmbeddings(vectors=np.zeros((0, self.dim), dtype=np.float32), labels=())
         logits = np.concatenate(
-            [self._logits(frames[begin : begin + BATCH_SIZE]) for begin in range(0, len(frames), BATCH_SIZE)]
+            [
+                self._logits(frames[begin : begin + BATCH_SIZE])
+                for begin in range(0, len(frames), BATCH_SIZE)
+            ]
         )
         vectors = conse_vectors(logits, self._class_vectors)
         labels = list(likeliest_labels(logits, self._names, NUM_LABELS))
@@ -188,7 +205,9 @@ class Conse:
         return logits
 
 
-def load(params: PartParams, text_embedder: Callable[[], TextEmbedder], text_revision: str) -> FrameEmbedder:
+def load(
+    params: PartParams, text_embedder: Callable[[], TextEmbedder], text_revision: str
+) -> FrameEmbedder:
     """conse with the starter's image network, or with a tiny seeded one."""
     if params.pretrained not in ("starter", "random"):
         raise ConfigError(
@@ -211,7 +230,10 @@ def _load_network(params: PartParams, device: str) -> tuple[Any, int]:
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            network, size_px = EfficientNetLite(width=0.25, depth=0.3, num_features=64), RANDOM_SIZE_PX
+            network, size_px = (
+                EfficientNetLite(width=0.25, depth=0.3, num_features=64),
+                RANDOM_SIZE_PX,
+            )
     network = network.fold_batch_norms().to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network, size_px

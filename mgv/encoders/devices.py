@@ -24,7 +24,9 @@ def choose_device(device: str = "auto") -> str:
     if device == "auto":
         return present[0]
     if device not in present:
-        raise ConfigError(f"device {device!r} is not on this machine; it has auto, {', '.join(present)}")
+        raise ConfigError(
+            f"device {device!r} is not on this machine; it has auto, {', '.join(present)}"
+        )
     return device
 
 

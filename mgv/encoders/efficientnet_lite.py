@@ -40,7 +40,9 @@ def same_padding(size_px: int, kernel: int, stride: int) -> tuple[int, int]:
 class SameConv2d(nn.Conv2d):
     """A convolution padded as in TensorFlow."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1
+    ) -> None:
         super().__init__(inputs, outputs, kernel, stride, groups=groups, bias=False)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -90,7 +92,11 @@ class EfficientNetLite(nn.Module):
     """Images to a grid of 1280 channels, and to ImageNet logits. The defaults are Lite2."""
 
     def __init__(
-        self, width: float = 1.1, depth: float = 1.2, num_classes: int = 1000, num_features: int = 1280
+        self,
+        width: float = 1.1,
+        depth: float = 1.2,
+        num_classes: int = 1000,
+        num_features: int = 1280,
     ) -> None:
         super().__init__()
         self._conv_stem = SameConv2d(3, 32, 3, stride=2)
@@ -103,7 +109,9 @@ class EfficientNetLite(nn.Module):
             num_blocks = repeats if index in (0, len(STAGES) - 1) else math.ceil(depth * repeats)
             for block in range(num_blocks):
                 self._blocks.append(
-                    InvertedBottleneck(inputs, outputs, kernel, stride if block == 0 else 1, expansion)
+                    InvertedBottleneck(
+                        inputs, outputs, kernel, stride if block == 0 else 1, expansion
+                    )
                 )
                 inputs = outputs
         self._conv_head = SameConv2d(inputs, num_features, 1)
@@ -138,7 +146,9 @@ class EfficientNetLite(nn.Module):
         self.eval()
         for module in (self, *self._blocks):
             for conv, norm in _conv_norm_pairs(module):
-                setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm)))
+                setattr(
+                    module, conv, fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm))
+                )
                 setattr(module, norm, nn.Identity())
         return self
 

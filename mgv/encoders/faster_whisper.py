@@ -33,7 +33,11 @@ class FasterWhisperTranscriber:
 
     def _hear(self, audio: Float32) -> list[Heard]:
         segments, _info = self._model.transcribe(
-            audio, language=self._language, temperature=0.0, beam_size=1, condition_on_previous_text=False
+            audio,
+            language=self._language,
+            temperature=0.0,
+            beam_size=1,
+            condition_on_previous_text=False,
         )
         return [
             Heard(
@@ -62,7 +66,11 @@ def load(params: TranscriberParams) -> Transcriber:
 
     device = choose_device(params.device)
     kind, _, index = ("cpu" if device == "mps" else device).partition(":")  # CTranslate2 has no MPS
-    folder = faster_whisper_dir() if params.pretrained == "starter" else Path(params.pretrained).expanduser()
+    folder = (
+        faster_whisper_dir()
+        if params.pretrained == "starter"
+        else Path(params.pretrained).expanduser()
+    )
     try:
         model = WhisperModel(
             str(folder) if folder.is_dir() else params.pretrained,
@@ -72,7 +80,9 @@ def load(params: TranscriberParams) -> Transcriber:
         )
     except (OSError, RuntimeError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise WeightsError(f"faster_whisper {params.pretrained!r} cannot be loaded: {reason}") from error
+        raise WeightsError(
+            f"faster_whisper {params.pretrained!r} cannot be loaded: {reason}"
+        ) from error
     is_multilingual = model.model.is_multilingual
     language = params.language or (None if is_multilingual else "en")
     checks = params.language is None and not is_multilingual

@@ -41,14 +41,17 @@ class RapidOcr:
 
     def _read_one(self, frame: Uint8) -> str:
         lines, _times = self._engine(np.ascontiguousarray(frame[:, :, ::-1]))  # takes BGR
-        return " ".join(text for _box, text, confidence in lines or [] if float(confidence) >= MIN_CONFIDENCE)
+        return " ".join(
+            text for _box, text, confidence in lines or [] if float(confidence) >= MIN_CONFIDENCE
+        )
 
 
 def luma_grid(frame: Uint8) -> Float32:
     """[H, W, 3] -> mean brightness of GRID x GRID cells."""
     rows = np.array_split(frame.mean(axis=2), GRID, axis=0)
     cells = [
-        [cell.mean() if cell.size else 0.0 for cell in np.array_split(row, GRID, axis=1)] for row in rows
+        [cell.mean() if cell.size else 0.0 for cell in np.array_split(row, GRID, axis=1)]
+        for row in rows
     ]
     return np.array(cells, dtype=np.float32)
 

@@ -36,7 +36,15 @@ FAMILIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
 """By the key of `materialize` in params.yaml."""
 
 CODE_VERSIONS: Mapping[str, int] = MappingProxyType(
-    {"conse": 3, "clip": 2, "sentence": 1, "whisper": 3, "faster_whisper": 3, "rapidocr": 1, "none": 1}
+    {
+        "conse": 3,
+        "clip": 2,
+        "sentence": 1,
+        "whisper": 3,
+        "faster_whisper": 3,
+        "rapidocr": 1,
+        "none": 1,
+    }
 )
 """Goes up whenever a part's code gives other results with the same weights: what it computed is then redone."""
 
@@ -100,7 +108,8 @@ def part_revision(family: str, params: PartParams, text_embedder: PartParams | N
 def part_revisions(params: MaterializeParams) -> dict[str, str]:
     """The revision of every part in use, by its key in params.yaml."""
     return {
-        family: part_revision(family, getattr(params, family), params.text_embedder) for family in FAMILIES
+        family: part_revision(family, getattr(params, family), params.text_embedder)
+        for family in FAMILIES
     }
 
 
@@ -120,7 +129,9 @@ def _loader_path(family: str, name: str) -> str:
         return FAMILIES[family][name]
     except KeyError as error:
         known = ", ".join(sorted(FAMILIES[family]))
-        raise ConfigError(f"materialize.{family}.name: no part is called {name!r}; known: {known}") from error
+        raise ConfigError(
+            f"materialize.{family}.name: no part is called {name!r}; known: {known}"
+        ) from error
 
 
 def _loader(family: str, name: str) -> Callable[..., Any]:

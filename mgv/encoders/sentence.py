@@ -31,9 +31,15 @@ nobody said: median 0.12, one in twenty above 0.25."""
 PAIRS = (
     ("how do plants make their food", "Leaves turn sunlight, water and air into sugar."),
     ("interest rates", "The central bank made borrowing dearer again this spring."),
-    ("replacing a flat tyre", "Loosen the nuts, lift the car with the jack and pull the wheel off."),
+    (
+        "replacing a flat tyre",
+        "Loosen the nuts, lift the car with the jack and pull the wheel off.",
+    ),
     ("baking bread at home", "Knead the dough, let it rise for an hour and put it in a hot oven."),
-    ("the goal that won the match", "In the last minute she shot the ball past the keeper into the net."),
+    (
+        "the goal that won the match",
+        "In the last minute she shot the ball past the keeper into the net.",
+    ),
     ("why is the sky blue", "Air scatters short waves of light more than long ones."),
     ("signing in without a password", "Your phone shows a code, and the page lets you in."),
     ("a city in ancient times", "The Romans built baths, roads and a theatre inside the walls."),
@@ -47,7 +53,9 @@ RANDOM_DIM = 64
 class SentenceEncoder:
     """A text embedder around a transformers encoder."""
 
-    def __init__(self, tokenizer: Any, model: Any, device: str, relevance: Relevance | None = None) -> None:
+    def __init__(
+        self, tokenizer: Any, model: Any, device: str, relevance: Relevance | None = None
+    ) -> None:
         self._tokenizer, self._model, self._device = tokenizer, model, device
         self.dim: int = model.config.hidden_size
         self.relevance = relevance or measured_relevance(self.embed)
@@ -106,7 +114,10 @@ class StarterEncoder:
 
 def measured_relevance(embed: Callable[[Sequence[str]], Float32]) -> Relevance:
     """Of PAIRS: the floor passes one wrong pair in twenty, the ceiling half of the right ones."""
-    questions, answers = embed([question for question, _ in PAIRS]), embed([answer for _, answer in PAIRS])
+    questions, answers = (
+        embed([question for question, _ in PAIRS]),
+        embed([answer for _, answer in PAIRS]),
+    )
     cosines = questions @ answers.T
     is_right = np.eye(len(PAIRS), dtype=bool)
     floor, ceiling = np.quantile(cosines[~is_right], 0.95), np.median(cosines[is_right])

@@ -46,7 +46,17 @@ NOT_ENGLISH = (
     "large-v3); if it is English, say so by materialize.transcriber.language: en"
 )
 GHOSTS = frozenset(
-    {"you", "bye", "oh", "mmm", "hmm", "thank you", "thanks for watching", "thank you for watching", "music"}
+    {
+        "you",
+        "bye",
+        "oh",
+        "mmm",
+        "hmm",
+        "thank you",
+        "thanks for watching",
+        "thank you for watching",
+        "music",
+    }
 )
 """What Whisper says when it hears nothing; believed when it is sure that somebody speaks."""
 
@@ -124,16 +134,21 @@ def sounds_foreign(heard: Sequence[Heard]) -> bool:
     return total / sum(letters) < FOREIGN_LOG_PROB
 
 
-def _heard_again(audio: Float32, heard: list[Heard], hear: Callable[[Float32], list[Heard]]) -> list[Heard]:
+def _heard_again(
+    audio: Float32, heard: list[Heard], hear: Callable[[Float32], list[Heard]]
+) -> list[Heard]:
     """The same, with every run of repetitions heard once more in short parts."""
     result: list[Heard] = []
     for place, one in enumerate(heard):
         if one.compression <= MAX_COMPRESSION:
             result.append(one)
         elif not (place and heard[place - 1].compression > MAX_COMPRESSION):
-            after = (other.start_s for other in heard[place:] if other.compression <= MAX_COMPRESSION)
+            after = (
+                other.start_s for other in heard[place:] if other.compression <= MAX_COMPRESSION
+            )
             first, last = (
-                round(s * SAMPLE_RATE_HZ) for s in (one.start_s, next(after, len(audio) / SAMPLE_RATE_HZ))
+                round(s * SAMPLE_RATE_HZ)
+                for s in (one.start_s, next(after, len(audio) / SAMPLE_RATE_HZ))
             )
             for begin, end in _short_parts(audio[first:last]):
                 part = audio[first + begin : first + end]
@@ -160,7 +175,9 @@ def to_cues(heard: Sequence[Heard], audio: Float32) -> list[Cue]:
         start_s, end_s = max(0.0, one.start_s), min(length_s, one.end_s)
         words = audio[round(start_s * SAMPLE_RATE_HZ) : round(end_s * SAMPLE_RATE_HZ)]
         if was_said(one) and len(words) and loudness(words).max() > SILENCE_RMS:
-            cues.append(Cue(start_s=round(start_s, 3), end_s=round(end_s, 3), text=one.text.strip()))
+            cues.append(
+                Cue(start_s=round(start_s, 3), end_s=round(end_s, 3), text=one.text.strip())
+            )
     return cues
 
 
@@ -182,7 +199,18 @@ def was_said(heard: Heard) -> bool:
 class EnergyTranscriber:
     """The `random` transcriber: each stretch of sound gives a cue, its words drawn by a digest of its samples."""
 
-    WORDS = ("amber", "bridge", "cedar", "delta", "ember", "forest", "garden", "harbour", "island", "jungle")
+    WORDS = (
+        "amber",
+        "bridge",
+        "cedar",
+        "delta",
+        "ember",
+        "forest",
+        "garden",
+        "harbour",
+        "island",
+        "jungle",
+    )
 
     def transcribe(self, audio: Float32) -> list[Cue]:
         """16 kHz mono samples [S] -> one cue per stretch between pauses of half a second."""

@@ -62,7 +62,11 @@ def load(params: TranscriberParams) -> Transcriber:
     """The transcriber of `params`: `pretrained` is starter, random, or the path of an openai-whisper checkpoint."""
     if params.pretrained == "random":
         return EnergyTranscriber()
-    path = whisper_checkpoint() if params.pretrained == "starter" else Path(params.pretrained).expanduser()
+    path = (
+        whisper_checkpoint()
+        if params.pretrained == "starter"
+        else Path(params.pretrained).expanduser()
+    )
     if not path.is_file():
         raise WeightsError(
             f"materialize.transcriber.pretrained: {params.pretrained}: no such file; "
@@ -86,7 +90,9 @@ def load_checkpoint(path: Path, device: str) -> Any:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         model = Whisper(ModelDimensions(**checkpoint["dims"]))
         model.load_state_dict(checkpoint["model_state_dict"])
-    except Exception as error:  # torch.load and load_state_dict fail in many ways; each means the same
+    except (
+        Exception
+    ) as error:  # torch.load and load_state_dict fail in many ways; each means the same
         reason = str(error).splitlines()[0]
         raise WeightsError(f"{path}: not an openai-whisper checkpoint ({reason})") from error
     return model.to(choose_device(device)).eval()
@@ -99,5 +105,8 @@ def _warm_tokenizer(model: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         get_tokenizer(
-            model.is_multilingual, num_languages=model.num_languages, language="en", task="transcribe"
+            model.is_multilingual,
+            num_languages=model.num_languages,
+            language="en",
+            task="transcribe",
         )

@@ -163,7 +163,10 @@ class ModelSystem:
             shares = self._choice_shares(session, item)
             best = int(np.argmax(shares))
             return Given(
-                item_id=item.item_id, answer=item.choices[best], choice=best, confidence=float(shares[best])
+                item_id=item.item_id,
+                answer=item.choices[best],
+                choice=best,
+                confidence=float(shares[best]),
             )
         text, confidence, read = self._write(session, prompt_of(item.question, item), item.history)
         also = self._write(session, item.also_asked, item.history)[0] if item.also_asked else ""
@@ -225,7 +228,9 @@ class ModelSystem:
     def _loaded(self) -> tuple[VideoLLM, Processor]:
         from mgv.model.checkpoint import load_checkpoint
 
-        return load_checkpoint(self._folder, device=self._device, quantization=self._params.quantization)
+        return load_checkpoint(
+            self._folder, device=self._device, quantization=self._params.quantization
+        )
 
 
 def read_clip(item: EvaluationItem, processor: Processor, use_subtitles: bool) -> Clip:
@@ -250,7 +255,11 @@ def read_clip(item: EvaluationItem, processor: Processor, use_subtitles: bool) -
         raise MediaError(f"{place.name}: nothing to see from {start_s:.2f} s to {end_s:.2f} s")
     times_s = processor.sample_times(start_s, end_s, rate)
     frames = read(processor.reading_times(times_s, rate))
-    cues = [cue for cue in item.cues if cue.end_s > start_s and cue.start_s < end_s] if use_subtitles else []
+    cues = (
+        [cue for cue in item.cues if cue.end_s > start_s and cue.start_s < end_s]
+        if use_subtitles
+        else []
+    )
     origin_s = (
         0.0 if processor.config.mode == "corrected" else start_s
     )  # the upstream rules count from the first frame
@@ -258,7 +267,9 @@ def read_clip(item: EvaluationItem, processor: Processor, use_subtitles: bool) -
         question="",
         frames=frames,
         frame_times_s=tuple(time_s - origin_s for time_s in times_s[: len(frames)]),
-        cues=tuple(Cue(start_s=c.start_s - origin_s, end_s=c.end_s - origin_s, text=c.text) for c in cues),
+        cues=tuple(
+            Cue(start_s=c.start_s - origin_s, end_s=c.end_s - origin_s, text=c.text) for c in cues
+        ),
         frame_rate=rate,
     )
 
@@ -321,7 +332,9 @@ class LibrarySystem:
     def answer(self, item: EvaluationItem) -> Given:
         """The confidence is the score of the best moment, 0 where none was found."""
         videos = (
-            [self._name(video) for video in item.videos] if self._within or len(item.videos) > 1 else None
+            [self._name(video) for video in item.videos]
+            if self._within or len(item.videos) > 1
+            else None
         )
         found = self._library.ask(prompt_of(item.question, item), videos=videos, keep_receipt=False)
         also = (
@@ -337,14 +350,17 @@ class LibrarySystem:
             choice=chosen(text or "", item.choices) if item.choices else None,
             confidence=max((moment.score for moment in found.moments), default=0.0),
             citations=tuple(
-                Span(video=each.video, start_s=each.start_s, end_s=each.end_s) for each in found.citations
+                Span(video=each.video, start_s=each.start_s, end_s=each.end_s)
+                for each in found.citations
             ),
         )
 
     def _name(self, video: str) -> str:
         name = self._names.get(plain_name(video))
         if name is None:
-            raise UsageError(f"{Path(video).name} is not in the library; take it in by `mgv ingest`")
+            raise UsageError(
+                f"{Path(video).name} is not in the library; take it in by `mgv ingest`"
+            )
         return name
 
 

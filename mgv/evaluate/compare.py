@@ -13,7 +13,9 @@ from mgv.registry.evaluation import Facts
 
 MIN_ITEMS = 10
 """Of fewer items a bootstrap draws the same few again and again, and its interval says nothing."""
-JUDGED = frozenset({"accuracy", "score", "correctness", "detail", "context", "temporal", "consistency"})
+JUDGED = frozenset(
+    {"accuracy", "score", "correctness", "detail", "context", "temporal", "consistency"}
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,7 +82,9 @@ def compare(a: Run, b: Run, *, num_bootstrap: int = 1000, seed: int = 0) -> Comp
     )
 
 
-def _differences(pairs: list[tuple[Scored, Scored]], num_bootstrap: int, seed: int) -> list[Difference]:
+def _differences(
+    pairs: list[tuple[Scored, Scored]], num_bootstrap: int, seed: int
+) -> list[Difference]:
     """For every score that both rows of a pair have."""
     found: list[Difference] = []
     for task, prefix in TASKS.items():
@@ -90,7 +94,12 @@ def _differences(pairs: list[tuple[Scored, Scored]], num_bootstrap: int, seed: i
             first, second = [a.scores[name] for a, _ in both], [b.scores[name] for _, b in both]
             groups, weights = [a.group for a, _ in both], [a.weight for a, _ in both]
             low, high, p_value = paired_bootstrap(
-                second, first, num_resamples=num_bootstrap, seed=seed, groups=groups, weights=weights
+                second,
+                first,
+                num_resamples=num_bootstrap,
+                seed=seed,
+                groups=groups,
+                weights=weights,
             )
             mean_a, mean_b = mean(first, weights), mean(second, weights)
             found.append(
@@ -115,7 +124,9 @@ def _flip(a: Scored, b: Scored) -> Flip | None:
     said = (a.answer or a.error or "no answer", b.answer or b.error or "no answer")
     if a.task == "query":
         said = (_first(a), _first(b))
-    return Flip(task=a.task, key=a.key, text=a.text, to="right" if after else "wrong", a=said[0], b=said[1])
+    return Flip(
+        task=a.task, key=a.key, text=a.text, to="right" if after else "wrong", a=said[0], b=said[1]
+    )
 
 
 def _is_right(row: Scored) -> bool | None:
@@ -130,13 +141,17 @@ def _first(row: Scored) -> str:
         return "nothing"
     first = row.found[0]
     return (
-        f"{first.video} {first.start_s:.1f}-{first.end_s:.1f} s" if first.end_s is not None else first.video
+        f"{first.video} {first.start_s:.1f}-{first.end_s:.1f} s"
+        if first.end_s is not None
+        else first.video
     )
 
 
 def _warnings(a: Facts, b: Facts, pairs: list[tuple[Scored, Scored]]) -> list[str]:
     said = []
-    names = {name for one, other in pairs for name in one.scores.keys() & other.scores.keys()} & JUDGED
+    names = {
+        name for one, other in pairs for name in one.scores.keys() & other.scores.keys()
+    } & JUDGED
     if a.judge != b.judge and names:
         said.append(
             f"judged by different judges ({_named(a)}; {_named(b)}): {', '.join(sorted(names))} say nothing"
@@ -156,6 +171,8 @@ def _warnings(a: Facts, b: Facts, pairs: list[tuple[Scored, Scored]]) -> list[st
 def _named(facts: Facts) -> str:
     judge = facts.judge or {}
     return (
-        " ".join(str(judge[key]) for key in ("judge", "model", "version", "prompt_hash") if key in judge)
+        " ".join(
+            str(judge[key]) for key in ("judge", "model", "version", "prompt_hash") if key in judge
+        )
         or "none"
     )

@@ -42,7 +42,12 @@ def write_baseline(path: Path, run: Run) -> None:
 def _asked(run: Run) -> dict[str, Any]:
     """The frozen set: names and digests, and the judge of open answers."""
     sets = {
-        key: {"name": asked.name, "format": asked.format, "digest": asked.digest, "count": asked.count}
+        key: {
+            "name": asked.name,
+            "format": asked.format,
+            "digest": asked.digest,
+            "count": asked.count,
+        }
         for key, asked in run.facts.sets().items()
     }
     return sets | ({"judge": run.facts.judge} if run.facts.judge else {})
@@ -78,7 +83,9 @@ def checks_at_gate(
             f"evaluate.baseline: {baseline} cannot be read ({error}); make it by `mgv evaluate --freeze {baseline}`"
         ) from error
     if asked != _asked(run):
-        changed = [each for each in {**asked, **_asked(run)} if asked.get(each) != _asked(run).get(each)]
+        changed = [
+            each for each in {**asked, **_asked(run)} if asked.get(each) != _asked(run).get(each)
+        ]
         raise GateError(
             f"{' and '.join(changed)} are not those of {baseline.name}: the gate compares like with like only"
         )
@@ -103,5 +110,9 @@ def worse_than_allowed(checks: Iterable[GateCheck]) -> list[str]:
 def _check(name: str, baseline: float, value: float, tolerance: float) -> GateCheck:
     worse = value - baseline if name.rpartition(".")[2] in SMALLER_IS_BETTER else baseline - value
     return GateCheck(
-        metric=name, baseline=baseline, value=value, tolerance=tolerance, passed=worse <= tolerance + 1e-9
+        metric=name,
+        baseline=baseline,
+        value=value,
+        tolerance=tolerance,
+        passed=worse <= tolerance + 1e-9,
     )

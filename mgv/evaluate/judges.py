@@ -173,10 +173,15 @@ class RuleJudge:
             correct = yes_or_no(task.answer) is wanted
             f1 = float(correct)
         else:
-            short = bool(theirs) and len(theirs.split()) <= SHORT_WORDS and f" {theirs} " in f" {ours} "
+            short = (
+                bool(theirs) and len(theirs.split()) <= SHORT_WORDS and f" {theirs} " in f" {ours} "
+            )
             correct = ours == theirs or short or f1 >= MATCH_F1
         return Verdict(
-            item_id=task.item_id, protocol=task.protocol, correct=correct, score=round(MAX_SCORE * f1)
+            item_id=task.item_id,
+            protocol=task.protocol,
+            correct=correct,
+            score=round(MAX_SCORE * f1),
         )
 
 
@@ -207,7 +212,11 @@ def _figures(words: Sequence[str]) -> list[str]:
     counting = False
     for word in [*words, ""]:
         value = _UNITS.get(word, _TENS.get(word))
-        free = part % 100 == 0 if word in _TENS or (value or 0) >= 10 else part % 10 == 0 and part % 100 != 10
+        free = (
+            part % 100 == 0
+            if word in _TENS or (value or 0) >= 10
+            else part % 10 == 0 and part % 100 != 10
+        )
         if counting and word == "and" and part % 100 == 0 and (part or thousands):
             continue
         if counting and word == "hundred" and 0 < part < 100:
@@ -259,7 +268,9 @@ _PROTOCOLS = {
         f"the reference? 5: they agree with each other and with it; 0: they contradict each other. Reply {_SCORE}."
     ),
 }
-PROMPT_HASH = hashlib.sha256(json.dumps([_SYSTEM, _PROTOCOLS], sort_keys=True).encode()).hexdigest()[:12]
+PROMPT_HASH = hashlib.sha256(
+    json.dumps([_SYSTEM, _PROTOCOLS], sort_keys=True).encode()
+).hexdigest()[:12]
 
 
 def messages_of(task: Task) -> list[dict[str, Any]]:
@@ -311,7 +322,10 @@ class ModelJudge:
     VERSION = 1
 
     def __init__(
-        self, params: JudgeParams, ask: Callable[[list[dict[str, Any]], int], Reply], workers: int = 1
+        self,
+        params: JudgeParams,
+        ask: Callable[[list[dict[str, Any]], int], Reply],
+        workers: int = 1,
     ) -> None:
         """ask: gives a reply of so many tokens at most; with several workers it is called from several threads."""
         self._params, self._ask, self.workers = params, ask, workers
@@ -336,7 +350,9 @@ class ModelJudge:
             except MgvError as error:
                 if number == 1:
                     raise
-                return replace(verdict, error=str(error)[:500])  # with what the replies before it have cost
+                return replace(
+                    verdict, error=str(error)[:500]
+                )  # with what the replies before it have cost
             read = verdict.input_tokens + (reply.input_tokens or 0)
             wrote = verdict.output_tokens + (reply.output_tokens or 0)
             verdict = replace(
@@ -351,7 +367,9 @@ class ModelJudge:
                 correct, score = parse_verdict(reply.text, task.protocol)
             except BadVerdict as error:
                 shown = " ".join(reply.text.split())[:120]
-                verdict = replace(verdict, error=f"no verdict after {number} tries: {error}: {shown!r}")
+                verdict = replace(
+                    verdict, error=f"no verdict after {number} tries: {error}: {shown!r}"
+                )
                 again = f"That is no verdict: {error}. Reply with the JSON object only."
                 messages = [
                     *messages_of(task),
@@ -396,7 +414,10 @@ def _load_hf(params: JudgeParams) -> Judge:
         inputs = inputs.to(model.device)
         with torch.inference_mode():
             output = model.generate(
-                **inputs, max_new_tokens=max_tokens, do_sample=False, pad_token_id=tokenizer.eos_token_id
+                **inputs,
+                max_new_tokens=max_tokens,
+                do_sample=False,
+                pad_token_id=tokenizer.eos_token_id,
             )
         new = output[0, inputs["input_ids"].shape[1] :]
         return Reply(
@@ -420,7 +441,9 @@ JUDGES: dict[str, Callable[[JudgeParams], Judge]] = {
 def load_judge(params: JudgeParams, protocols: Iterable[str]) -> Judge:
     """The judge of params.yaml. Raises ConfigError for an unknown name, or one that cannot judge these protocols."""
     if params.name not in JUDGES:
-        raise ConfigError(f"evaluate.judge.name: {params.name!r} is none of {', '.join(sorted(JUDGES))}")
+        raise ConfigError(
+            f"evaluate.judge.name: {params.name!r} is none of {', '.join(sorted(JUDGES))}"
+        )
     if params.name == "rule" and (aspects := sorted(set(protocols) & set(ASPECTS))):
         raise ConfigError(
             f"evaluate.judge.name: rule compares words and cannot judge {', '.join(aspects)}; name openai or hf"

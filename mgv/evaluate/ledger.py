@@ -54,7 +54,9 @@ def facts_digest(facts: Mapping[str, Any]) -> str:
 class Ledger:
     """Rows by key, read from all files `NAME*.jsonl` of a folder."""
 
-    def __init__(self, folder: Path, name: str, facts: Mapping[str, Any], key: tuple[str, ...]) -> None:
+    def __init__(
+        self, folder: Path, name: str, facts: Mapping[str, Any], key: tuple[str, ...]
+    ) -> None:
         """key: the fields that together name a row. Raises WorkspaceError when a file is of another run."""
         self.folder, self.name, self.key = folder, name, key
         self.facts: Json = json.loads(json.dumps(facts))
@@ -94,7 +96,10 @@ class Ledger:
         path = self.folder / f"{self.name}{shard.suffix}.jsonl"
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            with FileLock(path.with_suffix(".lock"), timeout=0), path.open("a+", encoding="utf-8") as out:
+            with (
+                FileLock(path.with_suffix(".lock"), timeout=0),
+                path.open("a+", encoding="utf-8") as out,
+            ):
                 _cut_torn_line(path)
                 writer = Writer(self, out)
                 if path.stat().st_size == 0:

@@ -81,7 +81,9 @@ def best_iou(ranked: Sequence[Span], gold: Sequence[Span]) -> float:
     return max((iou(ranked[0], each) for each in gold), default=0.0) if ranked else 0.0
 
 
-def moment_average_precision(ranked: Sequence[Span], gold: Sequence[Span], threshold: float) -> float:
+def moment_average_precision(
+    ranked: Sequence[Span], gold: Sequence[Span], threshold: float
+) -> float:
     """QVHighlights' average precision of the first 10 spans at an IoU (moment_detr, standalone_eval/utils.py).
 
     Each gold span is counted once, and the precision where it is found is the best from there on (interpolated, as
@@ -123,7 +125,8 @@ def _gold_clips(start_s: float, end_s: float, num_frames: int) -> set[int]:
     begins does not reach into it. A span between two frames lies in no clip.
     """
     frames = range(
-        math.ceil(start_s * GOLDFISH_FRAME_RATE - 1e-6), math.floor(end_s * GOLDFISH_FRAME_RATE + 1e-6) + 1
+        math.ceil(start_s * GOLDFISH_FRAME_RATE - 1e-6),
+        math.floor(end_s * GOLDFISH_FRAME_RATE + 1e-6) + 1,
     )
     return {max(0, (frame - 1) // num_frames) for frame in frames}
 
@@ -175,7 +178,9 @@ def didemo_iou(one: tuple[float, float], other: tuple[float, float]) -> float:
     return shared / ((one[1] + 1 - one[0]) + (other[1] + 1 - other[0]) - shared)
 
 
-def didemo_scores(ranking: Sequence[Chunks], annotated: Sequence[Chunks]) -> tuple[float, float, float]:
+def didemo_scores(
+    ranking: Sequence[Chunks], annotated: Sequence[Chunks]
+) -> tuple[float, float, float]:
     """DiDeMo's own Rank@1, Rank@5 and IoU of one description (Hendricks et al. 2017, arXiv 1708.01641, utils/eval.py).
 
     Rank@k is 1 when the mean rank of the segments that the three best agreeing annotators marked is at most k; IoU
@@ -183,8 +188,12 @@ def didemo_scores(ranking: Sequence[Chunks], annotated: Sequence[Chunks]) -> tup
     the paper's figures. A segment that is not ranked has the rank after the last.
     """
     order = {segment: rank for rank, segment in enumerate(ranking, start=1)}
-    ranks = sorted(order.get(segment, len(DIDEMO_SEGMENTS) + 1) for segment in annotated)[:DIDEMO_AGREEING]
-    ious = sorted((didemo_iou(ranking[0], each) if ranking else 0.0) for each in annotated)[-DIDEMO_AGREEING:]
+    ranks = sorted(order.get(segment, len(DIDEMO_SEGMENTS) + 1) for segment in annotated)[
+        :DIDEMO_AGREEING
+    ]
+    ious = sorted((didemo_iou(ranking[0], each) if ranking else 0.0) for each in annotated)[
+        -DIDEMO_AGREEING:
+    ]
     rank = sum(ranks) / len(ranks)
     return float(rank <= 1), float(rank <= 5), sum(ious) / len(ious)
 
@@ -233,7 +242,9 @@ _LED = re.compile(
 )
 _ONLY = re.compile(r"^\W*([A-Za-z])\W*$")
 _ANOTHER = re.compile(r"\W*(?:or|and|&|/)\W*[A-Z]\b")
-_LATER = re.compile(r"(?i:\b(?:answer|option|choice)(?:\s+is)?\s*:?)\s*\W*([A-Z])\b(?!')|\(([A-Z])\)")
+_LATER = re.compile(
+    r"(?i:\b(?:answer|option|choice)(?:\s+is)?\s*:?)\s*\W*([A-Z])\b(?!')|\(([A-Z])\)"
+)
 
 
 def chosen(text: str, choices: Sequence[str]) -> int | None:
@@ -244,7 +255,9 @@ def chosen(text: str, choices: Sequence[str]) -> int | None:
     """
     said = normalise(text)
     for alike in (_bare, normalise):
-        whole = [place for place, choice in enumerate(choices) if alike(choice) == alike(text) and said]
+        whole = [
+            place for place, choice in enumerate(choices) if alike(choice) == alike(text) and said
+        ]
         if len(whole) == 1:
             return whole[0]
     letter = _ONLY.match(text) or _LED.match(text)
@@ -262,7 +275,8 @@ def chosen(text: str, choices: Sequence[str]) -> int | None:
         place
         for place in named
         if not any(
-            other != place and normalise(choices[place]) in normalise(choices[other]) for other in named
+            other != place and normalise(choices[place]) in normalise(choices[other])
+            for other in named
         )
     ]
     if len(inside) == 1:
@@ -306,7 +320,8 @@ def auroc(scores: ArrayLike, positive: ArrayLike) -> float:
     ends = np.cumsum(counts)
     ranks = (ends - (counts - 1) / 2)[places]  # ties share the mean of their ranks
     return float(
-        (ranks[labels].sum() - num_positive * (num_positive + 1) / 2) / (num_positive * num_negative)
+        (ranks[labels].sum() - num_positive * (num_positive + 1) / 2)
+        / (num_positive * num_negative)
     )
 
 
@@ -322,7 +337,8 @@ def accuracy_at_coverage(confidences: ArrayLike, correct: ArrayLike, coverage: f
 def calibration_error(confidences: ArrayLike, correct: ArrayLike, num_bins: int = 10) -> float:
     """Expected calibration error: |accuracy - confidence| over bins of equal width, by their size (Guo et al. 2017)."""
     return sum(
-        abs(right - sure) * share for sure, right, share in calibration_bins(confidences, correct, num_bins)
+        abs(right - sure) * share
+        for sure, right, share in calibration_bins(confidences, correct, num_bins)
     )
 
 
@@ -333,7 +349,11 @@ def calibration_bins(
     confidence, right = np.asarray(confidences, np.float64), np.asarray(correct, np.float64)
     place = np.clip(np.ceil(confidence * num_bins).astype(int) - 1, 0, num_bins - 1)
     return [
-        (float(confidence[place == b].mean()), float(right[place == b].mean()), float((place == b).mean()))
+        (
+            float(confidence[place == b].mean()),
+            float(right[place == b].mean()),
+            float((place == b).mean()),
+        )
         for b in range(num_bins)
         if (place == b).any()
     ]
@@ -417,7 +437,9 @@ def _resampled_means(
 ) -> NDArray[np.float64]:
     """Means of samples drawn with replacement, [num_resamples]; whole groups at a time."""
     names = (
-        np.arange(values.size) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+        np.arange(values.size)
+        if groups is None
+        else np.unique(np.asarray(groups), return_inverse=True)[1]
     )
     known = ~np.isnan(values)
     if not known.any():

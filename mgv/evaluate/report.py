@@ -119,7 +119,9 @@ def render(run: Run, look: Look = lambda place: None) -> str:
 
 
 def _title(run: Run) -> str:
-    parts = [part for key, part in zip(SETS, PARTS.values(), strict=True) if key in run.facts.sets()]
+    parts = [
+        part for key, part in zip(SETS, PARTS.values(), strict=True) if key in run.facts.sets()
+    ]
     return f"Evaluation: {', '.join(part[0].lower() + part[1:] for part in parts)}"
 
 
@@ -127,9 +129,13 @@ def _head(run: Run) -> str:
     facts, said = run.facts, []
     library = f"library {(facts.library or '')[:12]}"
     if facts.questions and facts.model:
-        said.append(f"{_asked(facts.questions, 'questions')} answered by model {facts.model.model[:12]}.")
+        said.append(
+            f"{_asked(facts.questions, 'questions')} answered by model {facts.model.model[:12]}."
+        )
     if facts.library_questions:
-        said.append(f"{_asked(facts.library_questions, 'questions')} answered by {library} (search and ask).")
+        said.append(
+            f"{_asked(facts.library_questions, 'questions')} answered by {library} (search and ask)."
+        )
     if judge := facts.judge:
         named = " ".join(str(judge[key]) for key in ("judge", "model") if key in judge)
         said.append(f"Open answers judged by {named}, version {judge['version']}.")
@@ -150,7 +156,9 @@ def _scores(run: Run) -> str:
     rows: list[Sequence[str]] = []
     for prefix, names in HEADLINES.items():
         shown = [
-            (name, run.figures[f"{prefix}.{name}"]) for name in names if f"{prefix}.{name}" in run.figures
+            (name, run.figures[f"{prefix}.{name}"])
+            for name in names
+            if f"{prefix}.{name}" in run.figures
         ]
         rows += [[PARTS[prefix]]] if shown else []
         rows += [
@@ -210,7 +218,8 @@ def _controls(run: Run) -> str:
         prefix = f"retrieval.{setup}" if setup else "retrieval"
         figures = [run.figures.get(f"{prefix}.{name}") for name in columns]
         cells = [
-            _stacked(name, figure) if figure else "" for name, figure in zip(columns, figures, strict=True)
+            _stacked(name, figure) if figure else ""
+            for name, figure in zip(columns, figures, strict=True)
         ]
         rows.append([escape(setup.replace("_", " ") or "all channels"), *cells])
     head = ("setup", *(f"*{_words(name)}" for name in columns))
@@ -244,9 +253,14 @@ def _transcripts(run: Run) -> str:
 
 def _misheard(row: Scored) -> list[tuple[str, str]]:
     """The first stretches where a transcript leaves its reference: (said, heard)."""
-    said, heard = spoken_words(row.reference or "")[:MANY_WORDS], spoken_words(row.answer or "")[:MANY_WORDS]
+    said, heard = (
+        spoken_words(row.reference or "")[:MANY_WORDS],
+        spoken_words(row.answer or "")[:MANY_WORDS],
+    )
     changes = SequenceMatcher(None, said, heard, autojunk=False).get_opcodes()
-    pairs = [(" ".join(said[a:b]), " ".join(heard[c:d])) for tag, a, b, c, d in changes if tag != "equal"]
+    pairs = [
+        (" ".join(said[a:b]), " ".join(heard[c:d])) for tag, a, b, c, d in changes if tag != "equal"
+    ]
     return [(one or "(nothing)", other or "(nothing)") for one, other in pairs[:NUM_CHANGES]]
 
 
@@ -279,7 +293,9 @@ def _kinds(run: Run) -> str:
         prefix, *middle, name = metric.split(".")
         if middle[:1] == ["kind"] and name in shown:
             kind = escape(middle[1].replace("_", " "))
-            found[prefix].append([kind, escape(_words(name)), *_cells(name, figure), str(figure.count)])
+            found[prefix].append(
+                [kind, escape(_words(name)), *_cells(name, figure), str(figure.count)]
+            )
     rows = [row for prefix, own in found.items() if own for row in ([PARTS[prefix]], *own)]
     head = ("kind", "score", "*value", "*95 % interval", "*items")
     return f"<h2>By kind</h2>{_table(head, rows)}" if rows else ""
@@ -289,10 +305,15 @@ def _confidence(run: Run) -> str:
     told = ("auroc", "calibration_error", "accuracy_at_coverage")
     rows: list[Sequence[str]] = []
     for prefix, part in PARTS.items():
-        names = [name for name in run.metrics if name.startswith(tuple(f"{prefix}.{each}" for each in told))]
+        names = [
+            name
+            for name in run.metrics
+            if name.startswith(tuple(f"{prefix}.{each}" for each in told))
+        ]
         rows += [[part]] if names else []
         rows += [
-            [escape(_words(name.removeprefix(f"{prefix}."))), f"{run.metrics[name]:.3f}"] for name in names
+            [escape(_words(name.removeprefix(f"{prefix}."))), f"{run.metrics[name]:.3f}"]
+            for name in names
         ]
     if not rows:
         return ""
@@ -345,7 +366,11 @@ def _failures(run: Run) -> str:
         reasons = [f"{video}: {reason}" for video, reason in unscored.items()]
         said += f"<p>{len(unscored)} transcripts are not scored. {_listed(reasons, '; ')}</p>"
     rows = [
-        [escape(row.key), "answer" if row.error else "verdict", escape(row.error or row.judge_error)]
+        [
+            escape(row.key),
+            "answer" if row.error else "verdict",
+            escape(row.error or row.judge_error),
+        ]
         for row in failed[:200]
     ]
     note = "An answer that failed counts as wrong; a verdict that failed is left out of the means."
@@ -370,7 +395,12 @@ def worst(run: Run) -> list[Scored]:
     for task in ("question", "ask"):
         wrong = [row for row in run.of(task) if row.scores.get("accuracy", _low_score(row)) < 0.5]
         wrong.sort(
-            key=lambda row: (not row.error, row.scores.get("score", 0.0), -(row.confidence or 0.0), row.key)
+            key=lambda row: (
+                not row.error,
+                row.scores.get("score", 0.0),
+                -(row.confidence or 0.0),
+                row.key,
+            )
         )
         found.append(wrong)
     missed = [row for row in run.of("query") if is_hit(row) < 1]
@@ -385,7 +415,9 @@ def worst(run: Run) -> list[Scored]:
     found.append(missed)
     turns = [(place, task) for task, rows in enumerate(found) for place in range(len(rows))]
     chosen = sorted(turns)[:NUM_WORST]  # the worst of each task, then the next of each
-    return [found[task][place] for place, task in sorted(chosen, key=lambda turn: (turn[1], turn[0]))]
+    return [
+        found[task][place] for place, task in sorted(chosen, key=lambda turn: (turn[1], turn[0]))
+    ]
 
 
 def _low_score(row: Scored) -> float:
@@ -397,7 +429,11 @@ def _low_score(row: Scored) -> float:
 def _card(row: Scored, look: Look) -> str:
     place = row.found[0] if row.found else row.place
     jpeg = look(place) if place else None
-    picture = f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}">' if jpeg else ""
+    picture = (
+        f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}">'
+        if jpeg
+        else ""
+    )
     lines = [f"<p><b>{escape(row.text)}</b></p>"]
     if row.task != "query":
         lines.append(f"<p>answer: {escape(row.answer or 'none')}</p>")
@@ -459,7 +495,11 @@ def looker(videos_dir: Path) -> Look:
     """Thumbnails from video files: of a path, or of a name in videos_dir. What cannot be read has none."""
 
     def look(place: Span) -> bytes | None:
-        path = Path(place.video) if Path(place.video).is_absolute() else videos_dir / Path(place.video).name
+        path = (
+            Path(place.video)
+            if Path(place.video).is_absolute()
+            else videos_dir / Path(place.video).name
+        )
         try:
             return _thumbnail(path, place)
         except MgvError as error:

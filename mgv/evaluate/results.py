@@ -53,7 +53,9 @@ def write_run(folder: Path, run: Run) -> None:
     for name, table in plots(run).items():
         write_text(folder / "plots" / f"{name}.csv", table)
     intervals = {name: asdict(figure) for name, figure in run.figures.items()}
-    write_json(folder / "run.json", {"format": FORMAT, "facts": run.facts.as_json(), "figures": intervals})
+    write_json(
+        folder / "run.json", {"format": FORMAT, "facts": run.facts.as_json(), "figures": intervals}
+    )
     write_json(folder / "metrics.json", dict(sorted(run.metrics.items())))
 
 
@@ -119,5 +121,7 @@ def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows([f"{value:.6f}" if isinstance(value, float) else value for value in row] for row in rows)
+    writer.writerows(
+        [f"{value:.6f}" if isinstance(value, float) else value for value in row] for row in rows
+    )
     return out.getvalue()

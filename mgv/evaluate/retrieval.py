@@ -75,7 +75,9 @@ def evaluate_retrieval(
     known, missing = resolve(queries, library.videos())
     say_missing("queries", missing)
     library.warm_up()
-    setups = {"": library} | {name: library.with_weights(**weights) for name, weights in CONTROLS.items()}
+    setups = {"": library} | {
+        name: library.with_weights(**weights) for name, weights in CONTROLS.items()
+    }
     prior = position_prior(known, library.videos())
     floor = library.workspace.params.ask.min_score
     on_plan(len(known))
@@ -84,7 +86,9 @@ def evaluate_retrieval(
         videos = [span.video for span in query.moments] if query.within else None
         for name, setup in setups.items():
             moments = setup.search(query.query, limit=depth, videos=videos)
-            ranked = [Span(video=each.video, start_s=each.start_s, end_s=each.end_s) for each in moments]
+            ranked = [
+                Span(video=each.video, start_s=each.start_s, end_s=each.end_s) for each in moments
+            ]
             top = moments[0].score if moments else 0.0
             rows.append(_row(query, name, ranked, top, floor))
         inside = [span for span in prior if videos is None or span.video in videos]
@@ -93,7 +97,9 @@ def evaluate_retrieval(
     return Retrieved(rows=rows, missing=missing)
 
 
-def resolve(queries: Iterable[Query], videos: Sequence[Video]) -> tuple[list[Query], dict[str, int]]:
+def resolve(
+    queries: Iterable[Query], videos: Sequence[Video]
+) -> tuple[list[Query], dict[str, int]]:
     """Queries with the library's own names for their videos; those of videos it lacks are left out and counted."""
     names = {plain_name(video.name): video.name for video in videos}
     known: list[Query] = []
@@ -118,7 +124,9 @@ def position_prior(queries: Sequence[Query], videos: Sequence[Video]) -> list[Sp
     by_name = {video.name: video for video in videos}
     gold = [span for query in queries for span in query.moments]
     places = [_place(span, by_name[span.video]) for span in gold if not span.is_whole]
-    first, last = (median(place[side] for place in places) for side in (0, 1)) if places else (0.0, 1.0)
+    first, last = (
+        (median(place[side] for place in places) for side in (0, 1)) if places else (0.0, 1.0)
+    )
     often = Counter(span.video for span in gold)
     ordered = sorted(videos, key=lambda video: (-often[video.name], video.name))
     return [
@@ -188,7 +196,9 @@ def _moment_scores(query: Query, ranked: Sequence[Span]) -> Scores:
         "moment_ndcg_at_10": ndcg_at(matched(ranked, gold, HIT), len(gold), 10),
     }
     if query.clip_s is not None:
-        scores |= {f"clip_recall_at_{k}": clip_recall(ranked, gold[0], k, query.clip_s) for k in (1, 3)}
+        scores |= {
+            f"clip_recall_at_{k}": clip_recall(ranked, gold[0], k, query.clip_s) for k in (1, 3)
+        }
     if query.annotated:
         values = didemo_scores(didemo_ranking(ranked), query.annotated)
         scores |= dict(zip(DIDEMO_NAMES, values, strict=True))

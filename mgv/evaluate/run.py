@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mgv import __version__
 from mgv.config import EvaluateParams
 from mgv.errors import ConfigError, WorkspaceError
-from mgv.evaluate.answering import LibrarySystem, ModelSystem, OnPlan, OnStep, System, answer_items, given_of
+from mgv.evaluate.answering import (
+    LibrarySystem,
+    ModelSystem,
+    OnPlan,
+    OnStep,
+    System,
+    answer_items,
+    given_of,
+)
 from mgv.evaluate.judges import Judge, Task, costs, judge_tasks, load_judge
 from mgv.evaluate.ledger import Json, Ledger, Shard, facts_digest
 from mgv.evaluate.report import looker, render
@@ -111,7 +119,9 @@ def evaluate(
     }
     if opened:
         items = [item for asked in opened.values() for item in asked.questions.items]
-        judge = load_judge(params.judge, {protocol for item in items for protocol in item.protocols})
+        judge = load_judge(
+            params.judge, {protocol for item in items for protocol in item.protocols}
+        )
         facts["judge"] = judge.facts()
     rows: list[Scored] = []
     if params.transcripts:
@@ -127,7 +137,9 @@ def evaluate(
         ask(asked, retry_failed=retry_failed, progress=progress)
         verdicts = judged(asked, judge, retry_failed=retry_failed, progress=progress)
         rows += [
-            score_item(item, given_of(asked.answers.rows[(item.item_id,)]), _of(verdicts, item), asked.task)
+            score_item(
+                item, given_of(asked.answers.rows[(item.item_id,)]), _of(verdicts, item), asked.task
+            )
             for item in asked.questions.items
         ]
         costly += verdicts.rows.values()
@@ -150,7 +162,11 @@ def _set_facts(name: str, format: str, digest: str, count: int, missing: dict[st
 
 
 def open_questions(
-    workspace: Workspace, params: EvaluateParams, output: Path, key: str, library: Library | None = None
+    workspace: Workspace,
+    params: EvaluateParams,
+    output: Path,
+    key: str,
+    library: Library | None = None,
 ) -> Asked:
     """One of QUESTION_SETS, who is asked, and what was answered before. Raises what `evaluate` does."""
     questions, name, format = load_questions(workspace, params, key)
@@ -192,7 +208,9 @@ def ask(
     )
 
 
-def load_questions(workspace: Workspace, params: EvaluateParams, key: str) -> tuple[Questions, str, str]:
+def load_questions(
+    workspace: Workspace, params: EvaluateParams, key: str
+) -> tuple[Questions, str, str]:
     """A question set, `limit` of it, its file's name and format. Raises WorkspaceError when it is not there."""
     path, format = _source(workspace, params, key, "run `dvc repro prepare`")
     videos, subtitles = workspace.videos_dir, None
@@ -210,7 +228,9 @@ def load_questions(workspace: Workspace, params: EvaluateParams, key: str) -> tu
 STARTER = "starter"
 
 
-def _source(workspace: Workspace, params: EvaluateParams, key: str, advice: str) -> tuple[Path, str]:
+def _source(
+    workspace: Workspace, params: EvaluateParams, key: str, advice: str
+) -> tuple[Path, str]:
     """The file of a set, and its format. Raises WorkspaceError when it is not there."""
     name: str = getattr(params, key)
     if name == STARTER:
@@ -238,11 +258,18 @@ def judged(asked: Asked, judge: Judge, *, retry_failed: bool, progress: Progress
         asked.folder, f"verdicts-{facts_digest(facts)[:12]}", facts, key=("item_id", "protocol")
     )
     tasks = [
-        task for item in asked.questions.items for task in _tasks(item, asked.answers.rows[(item.item_id,)])
+        task
+        for item in asked.questions.items
+        for task in _tasks(item, asked.answers.rows[(item.item_id,)])
     ]
     progress.stage("judge")
     judge_tasks(
-        tasks, judge, verdicts, retry_failed=retry_failed, on_plan=progress.plan, on_step=progress.step
+        tasks,
+        judge,
+        verdicts,
+        retry_failed=retry_failed,
+        on_plan=progress.plan,
+        on_step=progress.step,
     )
     return verdicts
 
@@ -288,7 +315,9 @@ def transcribed(
     workspace: Workspace, params: EvaluateParams, library: Library, progress: Progress
 ) -> tuple[list[Scored], Json]:
     """The word error rate of every video that has a reference; and what was compared."""
-    folder, _ = _source(workspace, params, "transcripts", "make a folder of .vtt or .srt named as the videos")
+    folder, _ = _source(
+        workspace, params, "transcripts", "make a folder of .vtt or .srt named as the videos"
+    )
     progress.stage("transcripts")
     found = evaluate_transcripts(library, folder, on_plan=progress.plan, on_step=progress.step)
     facts = _set_facts(folder.name, "subtitles", found.digest, len(found.rows), found.missing)
@@ -347,7 +376,13 @@ def _search_confidence(rows: Sequence[Scored]) -> dict[str, float]:
     """Whether the best moment's score tells queries that were served rightly from those that were not."""
     from dataclasses import replace
 
-    told = [replace(row, scores={"hit": is_hit(row)}) for row in rows if "nothing_found" not in row.scores]
+    told = [
+        replace(row, scores={"hit": is_hit(row)})
+        for row in rows
+        if "nothing_found" not in row.scores
+    ]
     return {
-        name: value for name, value in confidence_metrics(told, "retrieval", "hit").items() if "auroc" in name
+        name: value
+        for name, value in confidence_metrics(told, "retrieval", "hit").items()
+        if "auroc" in name
     }

@@ -73,7 +73,10 @@ class Figure:
 
 
 def score_item(
-    item: EvaluationItem, given: Given, verdicts: Mapping[str, Mapping[str, Any]], task: str = "question"
+    item: EvaluationItem,
+    given: Given,
+    verdicts: Mapping[str, Mapping[str, Any]],
+    task: str = "question",
 ) -> Scored:
     """An answered question; verdicts by protocol."""
     answer = given.answer or ""
@@ -85,11 +88,16 @@ def score_item(
         right = given.choice is not None and item.choices[given.choice] == item.answer
         scores["accuracy"] = float(right)
     else:
-        scores = {"exact_match": exact_match(answer, item.answer), "token_f1": token_f1(answer, item.answer)}
+        scores = {
+            "exact_match": exact_match(answer, item.answer),
+            "token_f1": token_f1(answer, item.answer),
+        }
         for protocol in item.protocols:
             verdict = verdicts.get(protocol)
             if verdict is None:  # nothing was said, so nothing was judged
-                scores |= {"accuracy": 0.0, "score": 0.0} if protocol == "match" else {protocol: 0.0}
+                scores |= (
+                    {"accuracy": 0.0, "score": 0.0} if protocol == "match" else {protocol: 0.0}
+                )
             elif verdict["error"]:
                 judge_error = str(verdict["error"])
             elif protocol == "match":
@@ -125,7 +133,9 @@ def score_item(
 
 def _plain(spans: Iterable[Span]) -> list[Span]:
     """Spans whose videos are named without suffix, so that a data set's names meet a library's."""
-    return [Span(video=plain_name(span.video), start_s=span.start_s, end_s=span.end_s) for span in spans]
+    return [
+        Span(video=plain_name(span.video), start_s=span.start_s, end_s=span.end_s) for span in spans
+    ]
 
 
 def needs_judge(item: EvaluationItem, given: Given) -> bool:
@@ -133,7 +143,9 @@ def needs_judge(item: EvaluationItem, given: Given) -> bool:
     return item.answer is not None and not item.choices and bool(given.answer)
 
 
-def summarise(rows: Sequence[Scored], *, prefix: str, num_bootstrap: int, seed: int) -> dict[str, Figure]:
+def summarise(
+    rows: Sequence[Scored], *, prefix: str, num_bootstrap: int, seed: int
+) -> dict[str, Figure]:
     """The mean of every score with its interval, over all rows and by kind; `PREFIX.NAME`, `PREFIX.kind.KIND.NAME`."""
     figures = _means(rows, prefix, num_bootstrap, seed)
     kinds = sorted({row.kind for row in rows if row.kind})

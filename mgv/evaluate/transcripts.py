@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-NORMALISED = "lower case, without punctuation; numbers as they are written; over all words of all videos"
+NORMALISED = (
+    "lower case, without punctuation; numbers as they are written; over all words of all videos"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,7 +85,9 @@ def evaluate_transcripts(
         on_step(video, "done", 1.0)
     if unscored:
         logger.warning(
-            "%d videos are not scored: %s", len(unscored), "; ".join(map(": ".join, unscored.items()))
+            "%d videos are not scored: %s",
+            len(unscored),
+            "; ".join(map(": ".join, unscored.items())),
         )
     digest = hashlib.sha256(json.dumps(scored).encode()).hexdigest()
     return Transcribed(rows=rows, missing=missing, unscored=unscored, digest=digest)
@@ -91,7 +95,9 @@ def evaluate_transcripts(
 
 def _subtitle_names(folder: Path) -> list[str]:
     try:
-        names = sorted(name for name in os.listdir(folder) if name.lower().endswith(SUBTITLE_SUFFIXES))
+        names = sorted(
+            name for name in os.listdir(folder) if name.lower().endswith(SUBTITLE_SUFFIXES)
+        )
     except OSError as error:
         raise WorkspaceError(
             f"{folder}: cannot be read as a folder of reference subtitles ({error.strerror}); "

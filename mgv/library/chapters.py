@@ -50,7 +50,11 @@ class Chapter:
 
 
 def cut(
-    times_s: Sequence[float], vectors: Float, *, shortest_s: float = SHORTEST_S, price: float = PRICE
+    times_s: Sequence[float],
+    vectors: Float,
+    *,
+    shortest_s: float = SHORTEST_S,
+    price: float = PRICE,
 ) -> list[int]:
     """Where chapters begin: places among N steps that begin at times_s [N], with vectors [N, D]; the first is 0."""
     steps, starts = len(vectors), np.asarray(times_s, dtype=np.float64)
@@ -105,7 +109,11 @@ def joined(
         within = [row for row in waiting if row[1] > start_s and row[0] < end_s]
         waiting = waiting[len(before) + len(within) :]
         steps += _silent(before, wide_said, centre_seen)
-        look = np.mean([v for *_, v in within], axis=0) - centre_seen if within else np.zeros(wide_seen)
+        look = (
+            np.mean([v for *_, v in within], axis=0) - centre_seen
+            if within
+            else np.zeros(wide_seen)
+        )
         steps.append(
             Step(
                 start_s=start_s,
@@ -116,7 +124,9 @@ def joined(
     return _thinned(steps + _silent(waiting, wide_said, centre_seen))
 
 
-def _silent(frames: Sequence[tuple[float, float, Float]], wide_said: int, centre: Float) -> list[Step]:
+def _silent(
+    frames: Sequence[tuple[float, float, Float]], wide_said: int, centre: Float
+) -> list[Step]:
     return [
         Step(
             start_s=start_s,

@@ -93,7 +93,9 @@ class Workers:
 
     def __init__(self, ray: Any, params: MaterializeParams, count: int, num_gpus: float) -> None:
         self._ray, self._params = ray, params
-        self._actor = ray.remote(num_cpus=_num_cpus(params), num_gpus=num_gpus, max_restarts=0)(Worker)
+        self._actor = ray.remote(num_cpus=_num_cpus(params), num_gpus=num_gpus, max_restarts=0)(
+            Worker
+        )
         self._facts = (__version__, part_revisions(params))
         self._ready: queue.Queue[Any] = queue.Queue()
         self._lock = threading.Lock()
@@ -119,7 +121,9 @@ class Workers:
         except self._ray.exceptions.RayTaskError as error:
             self._give_back(worker)
             raise _cause(error) from None
-        except self._ray.exceptions.RayError as error:  # the process, its machine or the way to it is gone
+        except (
+            self._ray.exceptions.RayError
+        ) as error:  # the process, its machine or the way to it is gone
             with self._lock:
                 self._at_work -= 1
             self._replace(error)
@@ -159,7 +163,9 @@ class Workers:
             if self._lost > self._may_lose:
                 reason = " ".join(str(error).split())[:300]
                 self._ready.put(
-                    MgvError(f"Ray workers keep dying ({reason}); `ray status` and the nodes' logs say more")
+                    MgvError(
+                        f"Ray workers keep dying ({reason}); `ray status` and the nodes' logs say more"
+                    )
                 )
             elif not self._closed:
                 self._hire()
@@ -198,7 +204,9 @@ def workers(params: MaterializeParams, num_videos: int) -> Iterator[Workers]:
     try:
         count, num_gpus = _room(ray, params)
         count = min(count, params.num_workers or count, num_videos)
-        logger.info("%d Ray workers, each with %d cores and %g GPUs", count, _num_cpus(params), num_gpus)
+        logger.info(
+            "%d Ray workers, each with %d cores and %g GPUs", count, _num_cpus(params), num_gpus
+        )
         pool = Workers(ray, params, count, num_gpus)
         yield pool
     finally:

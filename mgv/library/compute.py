@@ -62,7 +62,10 @@ def compute_video(
         if work.stale("segments_key"):
             cues = [Cue(**cue) for cue in row["cues"]]
             segments = _segment_rows(cues, video, parts, params)
-            row |= {"num_segments": segments.num_rows, "segments_digest": rows_digest(segments, "start_s")}
+            row |= {
+                "num_segments": segments.num_rows,
+                "segments_digest": rows_digest(segments, "start_s"),
+            }
         return VideoRows(row=row, frames=frames, segments=segments)
     except MediaError as error:
         return failed_rows(work, str(error), try_again=not _can_be_read(wanted.path, error))
@@ -124,7 +127,11 @@ def _frame_rows(
     batches: list[pa.RecordBatch] = []
     num_done = 0
     for batch in read_frames(
-        path, wanted_s, size_px=params.frame_size_px, reader=params.reader, batch_size=params.batch_size
+        path,
+        wanted_s,
+        size_px=params.frame_size_px,
+        reader=params.reader,
+        batch_size=params.batch_size,
     ):
         here_s = wanted_s[num_done : num_done + len(batch.times_s)]
         batches.append(_frame_batch(video, batch, here_s, parts, params, schema))
@@ -150,9 +157,12 @@ def _frame_batch(
         pa.array([max(0.0, t - half_s) for t in wanted_s]),
         pa.array([min(video.duration_s, t + half_s) for t in wanted_s]),
         _vectors(embedded.vectors),
-        pa.array([[label.name for label in labels] for labels in embedded.labels], pa.list_(pa.string())),
         pa.array(
-            [[label.probability for label in labels] for labels in embedded.labels], pa.list_(pa.float32())
+            [[label.name for label in labels] for labels in embedded.labels], pa.list_(pa.string())
+        ),
+        pa.array(
+            [[label.probability for label in labels] for labels in embedded.labels],
+            pa.list_(pa.float32()),
         ),
         pa.array(reader.read(batch.frames) if reader else [""] * len(wanted_s)),
         pa.array([thumbnail(frame, params.thumbnail_px) for frame in batch.frames], pa.binary()),
@@ -195,14 +205,18 @@ def _hear(
 
 
 def _shifted(cue: Cue, by_s: float) -> Cue:
-    return Cue(start_s=round(cue.start_s + by_s, 3), end_s=round(cue.end_s + by_s, 3), text=cue.text)
+    return Cue(
+        start_s=round(cue.start_s + by_s, 3), end_s=round(cue.end_s + by_s, 3), text=cue.text
+    )
 
 
 def _cue_row(cue: Cue) -> dict[str, Any]:
     return {name: getattr(cue, name) for name in CUE.names}
 
 
-def _segment_rows(cues: list[Cue], video: Video, parts: Parts, params: MaterializeParams) -> pa.Table:
+def _segment_rows(
+    cues: list[Cue], video: Video, parts: Parts, params: MaterializeParams
+) -> pa.Table:
     segments = split_segments(cues, params.segment_length_s)
     embedder = parts.text_embedder
     schema = segments_schema(embedder.dim)

@@ -19,7 +19,16 @@ _BINS = frozenset(
 _PREVIEWS = frozenset({"@eadir", "#snapshot", "@recently-snapshot"})
 """Synology's and QNAP's own copies."""
 _CODE = frozenset({"node_modules", "__pycache__"})
-_PARTIAL = (".part", ".crdownload", ".aria2", ".!qb", ".ytdl", ".opdownload", ".filepart", ".download")
+_PARTIAL = (
+    ".part",
+    ".crdownload",
+    ".aria2",
+    ".!qb",
+    ".ytdl",
+    ".opdownload",
+    ".filepart",
+    ".download",
+)
 _MAY_BE_CODE = (".ts", ".mts")
 _NAME_BYTES = 255
 
@@ -41,7 +50,8 @@ class Walk:
     def left_out(self) -> str:
         """What was not looked at, counted on one line; empty where that is nothing."""
         return ", ".join(
-            f"{count} {what}{'s' if count > 1 else ''}" for what, count in sorted(self._left_out.items())
+            f"{count} {what}{'s' if count > 1 else ''}"
+            for what, count in sorted(self._left_out.items())
         )
 
     def _note(self, error: OSError) -> None:
@@ -113,7 +123,9 @@ class Names:
         """The subtitle file that tells what is said in a video of this folder, or None."""
         return find_sidecar(video, self._beginning_with(video.stem))
 
-    def sidecars(self, video: Path, spoken: Callable[[], str | None] = lambda: None) -> list[Sidecar]:
+    def sidecars(
+        self, video: Path, spoken: Callable[[], str | None] = lambda: None
+    ) -> list[Sidecar]:
         """Every subtitle file of a video of this folder, the one that is used first (find_sidecars)."""
         return find_sidecars(video, self._beginning_with(video.stem), spoken)
 

@@ -41,7 +41,9 @@ def inbox_folder(workspace: Workspace) -> Path:
     try:
         inbox.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise WorkspaceError(f"retrain.inbox: {inbox} cannot be made a folder: {error.strerror}") from error
+        raise WorkspaceError(
+            f"retrain.inbox: {inbox} cannot be made a folder: {error.strerror}"
+        ) from error
     return inbox
 
 
@@ -56,13 +58,19 @@ def take_in(workspace: Workspace, inbox: Path, settle_s: float) -> Taken:
     results = ingest(workspace, ready, keep_sources=False) if ready else []
     for video, result in zip(ready, results, strict=True):
         _clear_away(inbox, video, result)
-    return Taken(results=tuple(results), waiting=tuple(str(video.relative_to(inbox)) for video in waiting))
+    return Taken(
+        results=tuple(results), waiting=tuple(str(video.relative_to(inbox)) for video in waiting)
+    )
 
 
 def _videos(inbox: Path) -> Iterator[Path]:
     cleared = (inbox / "done", inbox / "rejected")
     for path in sorted(inbox.rglob("*")):
-        if is_video_name(path) and not path.is_dir() and not any(path.is_relative_to(c) for c in cleared):
+        if (
+            is_video_name(path)
+            and not path.is_dir()
+            and not any(path.is_relative_to(c) for c in cleared)
+        ):
             yield path
 
 
@@ -76,7 +84,8 @@ def _settled(videos: list[Path], settle_s: float) -> tuple[list[Path], list[Path
     ready = [
         video
         for video in videos
-        if _facts(video) == before[video] and all(now - seen >= settle_s for _, seen in before[video])
+        if _facts(video) == before[video]
+        and all(now - seen >= settle_s for _, seen in before[video])
     ]
     return ready, [video for video in videos if video not in ready]
 

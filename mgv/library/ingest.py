@@ -126,7 +126,11 @@ class _Shelf:
     def own_sidecars(self, name: str) -> list[Path]:
         """The subtitle files that ingest itself has put beside a video: `talk.vtt`, not `talk.de.vtt`."""
         stem = Path(name).stem
-        return [path for suffix in SUBTITLE_SUFFIXES if (path := self.folder / f"{stem}{suffix}").is_file()]
+        return [
+            path
+            for suffix in SUBTITLE_SUFFIXES
+            if (path := self.folder / f"{stem}{suffix}").is_file()
+        ]
 
 
 def ingest(
@@ -172,7 +176,10 @@ def remove(workspace: Workspace, names: Iterable[str]) -> list[str]:
             )
         there = names_in(shelf.folder)
         going = {
-            name: [shelf.folder / name, *(sidecar.path for sidecar in there.sidecars(shelf.folder / name))]
+            name: [
+                shelf.folder / name,
+                *(sidecar.path for sidecar in there.sidecars(shelf.folder / name)),
+            ]
             for name in wanted
         }
         _keep_in_dvc(workspace, [path for paths in going.values() for path in paths])
@@ -229,14 +236,19 @@ def _expand(paths: Iterable[Path]) -> Iterator[_Found]:
                 yield _Found(path, "no such file")
             else:
                 yield _Found(path)
-        except (OSError, ValueError) as error:  # a name too long, a zero byte in it, no permission to look
+        except (
+            OSError,
+            ValueError,
+        ) as error:  # a name too long, a zero byte in it, no permission to look
             yield _Found(path, one_line(error))
 
 
 def _in_folder(folder: Path) -> Iterator[_Found]:
     walk = Walk(folder)
     yield from (_Found(path, is_named=False) for path in walk.videos)
-    yield from (_Found(path, f"folder left out: {reason}", is_named=False) for path, reason in walk.faults)
+    yield from (
+        _Found(path, f"folder left out: {reason}", is_named=False) for path, reason in walk.faults
+    )
     if walk.left_out:
         yield _Found(folder, f"not looked at: {walk.left_out}", is_named=False, is_walk=True)
     if not walk.videos and not walk.faults:
@@ -286,7 +298,9 @@ def _take(shelf: _Shelf, found: _Found) -> IngestResult:
     """Probe, hash and place one file. A file is probed before its bytes are read, which may be many."""
     source = found.path
     if is_subtitle_name(source.name):
-        raise MediaError(f"{source}: its name is that of a subtitle file; give the video another name")
+        raise MediaError(
+            f"{source}: its name is that of a subtitle file; give the video another name"
+        )
     size_bytes = check_file(source)
     is_probed = not shelf.may_hold(size_bytes)
     if is_probed:
@@ -318,9 +332,14 @@ def _meet_known(shelf: _Shelf, source: Path, known: StoredFile) -> IngestResult:
         _rename(shelf, known, name)
         shelf.drop(known.name)
         shelf.put(replace(known, name=name, source=str(source.absolute())))
-        return IngestResult(source=str(source), outcome="renamed", name=name, reason=f"was {known.name}")
+        return IngestResult(
+            source=str(source), outcome="renamed", name=name, reason=f"was {known.name}"
+        )
     return IngestResult(
-        source=str(source), outcome="duplicate", name=known.name, reason=f"same content as {known.name}"
+        source=str(source),
+        outcome="duplicate",
+        name=known.name,
+        reason=f"same content as {known.name}",
     )
 
 
@@ -355,7 +374,9 @@ def _place_new(shelf: _Shelf, source: Path, video_id: str, before: os.stat_resul
         _link_or_copy(source, incoming)
         after = source.stat()
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-            raise AccessError(f"{source}: it changed while it was read; take it in again when it is whole")
+            raise AccessError(
+                f"{source}: it changed while it was read; take it in again when it is whole"
+            )
         os.replace(incoming, shelf.folder / name)
     finally:
         incoming.unlink(missing_ok=True)
@@ -404,7 +425,9 @@ def _take_sidecar(shelf: _Shelf, source: Path, result: IngestResult) -> IngestRe
         if path != target:
             path.unlink()
     outcome = "updated" if result.outcome == "unchanged" else result.outcome
-    return replace(result, outcome=outcome, reason="; ".join([f"with subtitles {sidecar.name}", *notes]))
+    return replace(
+        result, outcome=outcome, reason="; ".join([f"with subtitles {sidecar.name}", *notes])
+    )
 
 
 def _keep_in_dvc(workspace: Workspace, paths: Iterable[Path]) -> None:
@@ -423,7 +446,9 @@ def keep_versions(workspace: Workspace) -> None:
     try:
         _track(workspace, _open_shelf(workspace))
     except WorkspaceError as error:
-        logger.warning("data/videos is not versioned as it is now, so no receipt can name it: %s", error)
+        logger.warning(
+            "data/videos is not versioned as it is now, so no receipt can name it: %s", error
+        )
 
 
 def _is_versioned(workspace: Workspace) -> bool:
@@ -437,7 +462,9 @@ def _is_versioned(workspace: Workspace) -> bool:
             return not files and not pointer.exists()
         tracked_ns = pointer.stat().st_mtime_ns
         changed = [
-            path for path in files if is_subtitle_name(path.name) or path.stat().st_mtime_ns > tracked_ns
+            path
+            for path in files
+            if is_subtitle_name(path.name) or path.stat().st_mtime_ns > tracked_ns
         ]
         return all(versioning.holds_as(workspace.root, path, held[path.name]) for path in changed)
     except OSError:
@@ -484,7 +511,8 @@ def _track(workspace: Workspace, shelf: _Shelf) -> None:
     """Put the folder under DVC, then note the files as DVC has relinked them."""
     versioning.track(workspace.root, shelf.folder)
     relinked = [
-        replace(_facts(shelf.folder / f.name, f.video_id), source=f.source) for f in shelf.by_name.values()
+        replace(_facts(shelf.folder / f.name, f.video_id), source=f.source)
+        for f in shelf.by_name.values()
     ]
     _write_index(workspace, relinked)
 
@@ -526,7 +554,11 @@ def _stored_file(path: Path, known: StoredFile | None) -> StoredFile:
 def _facts(path: Path, video_id: str) -> StoredFile:
     facts = path.stat()
     return StoredFile(
-        name=path.name, video_id=video_id, size_bytes=facts.st_size, modified_ns=facts.st_mtime_ns, source=""
+        name=path.name,
+        video_id=video_id,
+        size_bytes=facts.st_size,
+        modified_ns=facts.st_mtime_ns,
+        source="",
     )
 
 

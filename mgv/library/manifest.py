@@ -102,7 +102,9 @@ def read_version(workspace: Workspace, tag: str) -> Manifest | None:
 def versions(workspace: Workspace) -> list[Manifest]:
     """Every finished library that is kept here, the newest last; damaged manifests are left out with a warning."""
     found = {
-        path.stem: _read_or_warn(path) for path in workspace.manifests_dir.glob("*.json") if is_tag(path.stem)
+        path.stem: _read_or_warn(path)
+        for path in workspace.manifests_dir.glob("*.json")
+        if is_tag(path.stem)
     }
     if (newest := _read_or_warn(workspace.manifest)) is not None and found.get(newest.tag) is None:
         found[newest.tag] = newest

@@ -188,7 +188,9 @@ class _Keeps:
 class Materialization:
     """A run: its plan, its computing, and the one writer. Made by `materializing`."""
 
-    def __init__(self, workspace: Workspace, wanted: Sequence[Wanted], parts: Parts, rebuild: bool) -> None:
+    def __init__(
+        self, workspace: Workspace, wanted: Sequence[Wanted], parts: Parts, rebuild: bool
+    ) -> None:
         from mgv.library.store import open_store
 
         self._workspace, self._parts, self._params = workspace, parts, workspace.params.materialize
@@ -208,10 +210,14 @@ class Materialization:
     def plan(self) -> list[Work]:
         """The videos with something to compute. A bad file is not tried again until it or a part changes."""
         rows = {} if self._rebuild else self._before
-        plan = [Work(wanted=wanted, row=rows.get(video_id)) for video_id, wanted in self._wanted.items()]
+        plan = [
+            Work(wanted=wanted, row=rows.get(video_id)) for video_id, wanted in self._wanted.items()
+        ]
         return [work for work in plan if work.stale("frames_key") or work.stale("segments_key")]
 
-    def compute(self, work: Work, on_step: Callable[[str, float], None] = lambda *_: None) -> VideoRows:
+    def compute(
+        self, work: Work, on_step: Callable[[str, float], None] = lambda *_: None
+    ) -> VideoRows:
         """A video's rows; a file that cannot be read gives a row that says why.
 
         Raises MgvError for what would go wrong with every video (parameters, weights), others as they come.
@@ -231,7 +237,9 @@ class Materialization:
             self._kept[row["name"]] = row["reason"]
             return
         self._batch[row["video_id"]] = rows
-        num_bytes = sum(table.nbytes for each in self._batch.values() for table in _tables(each).values())
+        num_bytes = sum(
+            table.nbytes for each in self._batch.values() for table in _tables(each).values()
+        )
         waited_s = time.monotonic() - self._written_at
         if len(self._batch) >= _BATCH_VIDEOS or num_bytes >= _BATCH_BYTES or waited_s >= _BATCH_S:
             self.flush()
@@ -253,7 +261,9 @@ class Materialization:
                 if name in (new := _tables(each))
             }
             if tables:
-                self._store.replace_rows(name, pa.concat_tables(tables.values()), old & tables.keys())
+                self._store.replace_rows(
+                    name, pa.concat_tables(tables.values()), old & tables.keys()
+                )
         self._store.put_videos(rows)
         self._computed += [row["name"] for row in rows]
         self._batch.clear()
@@ -266,13 +276,16 @@ class Materialization:
         """Drop removed videos, note new names, freshen the indices, tag the tables, write the manifest."""
         self.flush()
         rows = self._store.read_videos()
-        gone = {video_id: row["name"] for video_id, row in rows.items() if video_id not in self._wanted}
+        gone = {
+            video_id: row["name"] for video_id, row in rows.items() if video_id not in self._wanted
+        }
         if gone:
             self._store.remove_videos(gone)
         moved = [
             (row, name)
             for video_id, row in rows.items()
-            if video_id in self._wanted and row["name"] != (name := self._wanted[video_id].path.name)
+            if video_id in self._wanted
+            and row["name"] != (name := self._wanted[video_id].path.name)
         ]
         self._store.put_videos([{**row, "name": name} for row, name in moved])
         self._store.finish(self._params.index_min_rows)
@@ -320,7 +333,11 @@ def _row_item(row: dict[str, Any]) -> Item:
 
 @contextmanager
 def materializing(
-    workspace: Workspace, wanted: Sequence[Wanted], *, rebuild: bool = False, parts: Parts | None = None
+    workspace: Workspace,
+    wanted: Sequence[Wanted],
+    *,
+    rebuild: bool = False,
+    parts: Parts | None = None,
 ) -> Iterator[Materialization]:
     """A run of materialise, holding the workspace for writing. With rebuild everything is computed anew.
 
@@ -330,7 +347,9 @@ def materializing(
 
     with workspace.writing():
         keep_versions(workspace)
-        run = Materialization(workspace, wanted, parts or Parts(workspace.params.materialize), rebuild)
+        run = Materialization(
+            workspace, wanted, parts or Parts(workspace.params.materialize), rebuild
+        )
         try:
             yield run
         except BaseException:

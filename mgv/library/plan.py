@@ -81,10 +81,14 @@ def want(workspace: Workspace) -> list[Wanted]:
     found: dict[str, Wanted] = {}
     for stored in stored_files(workspace):
         if stored.video_id in found:
-            logger.warning("%s has the same content as %s", stored.name, found[stored.video_id].path.name)
+            logger.warning(
+                "%s has the same content as %s", stored.name, found[stored.video_id].path.name
+            )
             continue
         path = workspace.videos_dir / stored.name
-        found[stored.video_id] = _wanted(path, there.alike(path), stored.video_id, params, revisions)
+        found[stored.video_id] = _wanted(
+            path, there.alike(path), stored.video_id, params, revisions
+        )
     if not found:
         _check_emptied(workspace)
     return list(found.values())
@@ -101,7 +105,11 @@ def _check_emptied(workspace: Workspace) -> None:
 
 
 def _wanted(
-    path: Path, names: tuple[str, ...], video_id: str, params: MaterializeParams, revisions: dict[str, str]
+    path: Path,
+    names: tuple[str, ...],
+    video_id: str,
+    params: MaterializeParams,
+    revisions: dict[str, str],
 ) -> Wanted:
     decode = {
         name: getattr(params, name)
@@ -162,7 +170,10 @@ def estimated_seconds(plan: Iterable[Work]) -> dict[str, float]:
         if known_s:
             seconds[name] = known_s
     bytes_per_s = sum(sizes[name] for name in seconds) / max(sum(seconds.values()), 1e-9)
-    return {name: seconds.get(name) or max(size / max(bytes_per_s, 1.0), 0.1) for name, size in sizes.items()}
+    return {
+        name: seconds.get(name) or max(size / max(bytes_per_s, 1.0), 0.1)
+        for name, size in sizes.items()
+    }
 
 
 _MOST_HEADERS = 200

@@ -60,7 +60,8 @@ class RawVideos:
         md5 = versioning.tracked_version(self._workspace.root, VIDEOS_POINTER)
         commit, is_committed = versioning.last_commit(self._workspace.root, VIDEOS_POINTER)
         return tuple(
-            self._source(video_id, name, md5, commit if is_committed else None) for video_id, name in videos
+            self._source(video_id, name, md5, commit if is_committed else None)
+            for video_id, name in videos
         )
 
     def _source(self, video_id: str, name: str, md5: str | None, commit: str | None) -> VideoSource:
@@ -110,7 +111,11 @@ class RawVideos:
                 lost = held
             elif file_digest(path) == video_id:
                 source = VideoSource(
-                    video_id=video_id, name=name, path=f"data/videos/{name}", listing=md5, commit=commit
+                    video_id=video_id,
+                    name=name,
+                    path=f"data/videos/{name}",
+                    listing=md5,
+                    commit=commit,
                 )
                 return path, source
         kept = (
@@ -118,7 +123,9 @@ class RawVideos:
             if lost
             else "nor in any version of data/videos that DVC's cache and git's history still hold"
         )
-        raise MediaError(f"{name}: its content (SHA-256 {video_id[:12]}…) is not in data/videos, {kept}")
+        raise MediaError(
+            f"{name}: its content (SHA-256 {video_id[:12]}…) is not in data/videos, {kept}"
+        )
 
     def _versions(self) -> Iterator[tuple[str | None, str]]:
         """(commit, hash) of every data/videos that is known of, the likeliest first."""

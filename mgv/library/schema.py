@@ -81,7 +81,9 @@ def rows_digest(rows: pa.Table, order_by: str) -> str:
     for column in rows.sort_by(order_by).columns:
         values = column.combine_chunks()
         if isinstance(values, pa.ChunkedArray):  # an empty column stays chunked
-            values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
+            values = (
+                pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
+            )
         if pa.types.is_fixed_size_list(values.type):
             digest.update(values.flatten().to_numpy(zero_copy_only=False).tobytes())
         elif pa.types.is_binary(values.type):
@@ -97,6 +99,7 @@ def library_digest(videos: Iterable[Mapping[str, Any]]) -> str:
     facts = ("video_id", "name", "start_s", "duration_s", "state", "reason", "subtitles", "cues")
     digests = ("frames_digest", "segments_digest")
     rows = sorted(
-        ({name: v[name] for name in (*facts, *digests)} for v in videos), key=lambda v: v["video_id"]
+        ({name: v[name] for name in (*facts, *digests)} for v in videos),
+        key=lambda v: v["video_id"],
     )
     return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()

@@ -43,7 +43,11 @@ class Hit:
 
 
 def vector_hits(
-    table: Any, vector: Float32, scale: Relevance, limit: int, video_ids: Sequence[str] | None = None
+    table: Any,
+    vector: Float32,
+    scale: Relevance,
+    limit: int,
+    video_ids: Sequence[str] | None = None,
 ) -> list[Hit]:
     """The nearest rows of a table to a unit vector [D] that lie above the floor, best first."""
     if table.schema.field("vector").type.list_size != len(vector):
@@ -55,7 +59,9 @@ def vector_hits(
     return _hits((row, _relevance(1.0 - row["_distance"], scale)) for row in rows)
 
 
-def text_hits(table: Any, query: str, limit: int, video_ids: Sequence[str] | None = None) -> list[Hit]:
+def text_hits(
+    table: Any, query: str, limit: int, video_ids: Sequence[str] | None = None
+) -> list[Hit]:
     """Rows whose text holds more than half of the query's words that mean something, best first."""
     words = content_words(query)
     spaced = [word for word in words if not pairs(word)]
@@ -85,7 +91,9 @@ def _holding(
     """Rows whose text holds any of these pairs of characters, which no index knows as words."""
     held = reduce(or_, [col("text").contains(lit(piece)) for piece in pieces])
     query = table.search().where(held if video_ids is None else held & only_videos(video_ids))
-    rows: list[dict[str, Any]] = query.select(["video_id", "start_s", "end_s", "text"]).limit(limit).to_list()
+    rows: list[dict[str, Any]] = (
+        query.select(["video_id", "start_s", "end_s", "text"]).limit(limit).to_list()
+    )
     return rows
 
 
@@ -110,7 +118,9 @@ def rows_within(
         for video_id, start_s, end_s in spans
     ]
     names = ["video_id", "start_s", "end_s", *columns]
-    among = only_videos({video_id for video_id, *_ in spans})  # what the index on video_id can answer
+    among = only_videos(
+        {video_id for video_id, *_ in spans}
+    )  # what the index on video_id can answer
     query = table.search().where(among & reduce(or_, inside)).select(names).limit(_MAX_ROWS)
     rows = sorted(query.to_list(), key=lambda row: float(row["start_s"]))
     return [
@@ -125,7 +135,9 @@ def rows_within(
     ]
 
 
-def _rows(query: Any, video_ids: Sequence[str] | None, limit: int, score: str) -> list[dict[str, Any]]:
+def _rows(
+    query: Any, video_ids: Sequence[str] | None, limit: int, score: str
+) -> list[dict[str, Any]]:
     if video_ids is not None:
         query = query.where(only_videos(video_ids), prefilter=True)
     columns = ["video_id", "start_s", "end_s", score]

@@ -96,7 +96,11 @@ class Store:
         table_rows = pa.Table.from_pylist([dict(row) for row in rows], schema=VIDEOS)
         self.check_alone()
         with self._writing("videos") as table:
-            merge = table.merge_insert("video_id").when_matched_update_all().when_not_matched_insert_all()
+            merge = (
+                table.merge_insert("video_id")
+                .when_matched_update_all()
+                .when_not_matched_insert_all()
+            )
             merge.execute(table_rows)
 
     def replace_rows(self, table: str, rows: pa.Table, old: Collection[str]) -> None:
@@ -107,7 +111,9 @@ class Store:
         if not self._tables[table].schema.equals(rows.schema):
             ready = (col("state") == lit("ready")).to_sql()
             with self._writing("videos") as videos:
-                videos.update(where=ready, values={f"{table}_key": ""})  # after a kill all are redone
+                videos.update(
+                    where=ready, values={f"{table}_key": ""}
+                )  # after a kill all are redone
             with self._writing(table, commits=3):
                 self._make(table, rows.schema)
             old = ()
@@ -162,7 +168,9 @@ class Store:
             expected = {video_id: row[f"num_{name}"] for video_id, row in videos.items()}
             if self._tables[name].count_rows() == sum(expected.values()):
                 continue
-            ids = self._tables[name].search().select(["video_id"]).limit(None).to_arrow()["video_id"]
+            ids = (
+                self._tables[name].search().select(["video_id"]).limit(None).to_arrow()["video_id"]
+            )
             found = {each["values"]: each["counts"] for each in ids.value_counts().to_pylist()}
             wrong |= {
                 video_id
@@ -172,7 +180,9 @@ class Store:
         if wrong:
             keys = {"frames_key": "", "segments_key": ""}
             known = wrong & videos.keys()
-            self.put_videos([{**videos[video_id], "state": "pending", **keys} for video_id in known])
+            self.put_videos(
+                [{**videos[video_id], "state": "pending", **keys} for video_id in known]
+            )
             self.remove_rows(wrong - videos.keys())
             raise BusyError(
                 f"{self._uri}: {len(wrong)} videos were written by two runs at once; let one machine at a time write "
@@ -208,7 +218,8 @@ class Retention:
         options = storage_options() if "://" in uri else None
         try:
             self._tables = {
-                name: lance.dataset(f"{uri}/{name}.lance", storage_options=options) for name in TABLES
+                name: lance.dataset(f"{uri}/{name}.lance", storage_options=options)
+                for name in TABLES
             }
         except LANCE_ERRORS as error:
             raise broken(uri, error) from error
@@ -255,7 +266,9 @@ class Retention:
     ) -> list[int]:
         table = self._tables[name]
         keep = {versions[name] for versions in held} | {table.latest_version}
-        keep |= {facts["version"] for tag, facts in table.tags.list().items() if tag not in untagged}
+        keep |= {
+            facts["version"] for tag, facts in table.tags.list().items() if tag not in untagged
+        }
         before = datetime.now(UTC) - younger_than
         return [
             each["version"]
@@ -267,7 +280,9 @@ class Retention:
 def _data_files(table: Any, version: int) -> dict[str, int]:
     """A version's data files and their sizes."""
     fragments = table.checkout_version(version).get_fragments()
-    return {file.path: file.file_size_bytes or 0 for each in fragments for file in each.data_files()}
+    return {
+        file.path: file.file_size_bytes or 0 for each in fragments for file in each.data_files()
+    }
 
 
 def open_store(uri: str, *, anew_if_broken: bool = False) -> Store:
@@ -289,7 +304,9 @@ def open_store(uri: str, *, anew_if_broken: bool = False) -> Store:
         try:
             Path(uri).rename(aside)
         except OSError as fault:
-            raise WorkspaceError(f"{uri}: cannot be moved to {aside.name}: {fault.strerror}") from fault
+            raise WorkspaceError(
+                f"{uri}: cannot be moved to {aside.name}: {fault.strerror}"
+            ) from fault
         logger.warning("%s could not be read and was moved to %s", uri, aside.name)
         return Store(uri)
 
@@ -378,7 +395,9 @@ def has_vector_index(table: Any) -> bool:
     return any("vector" in index.columns for index in table.list_indices())
 
 
-def open_for_reading(uri: str, versions: Mapping[str, int], tag: str | None = None) -> dict[str, Any]:
+def open_for_reading(
+    uri: str, versions: Mapping[str, int], tag: str | None = None
+) -> dict[str, Any]:
     """The tables at the versions of a finished run. Raises WorkspaceError when they are not there.
 
     tag: what that run named them; it never means the tables of a store that was begun anew, as a number may.
@@ -409,7 +428,11 @@ def storage_options() -> dict[str, str]:
     Elsewhere that takes AWS_ALLOW_HTTP=true.
     """
     endpoint = urlsplit(os.environ.get("AWS_ENDPOINT_URL", ""))
-    on_loopback = endpoint.scheme == "http" and endpoint.hostname in ("127.0.0.1", "localhost", "::1")
+    on_loopback = endpoint.scheme == "http" and endpoint.hostname in (
+        "127.0.0.1",
+        "localhost",
+        "::1",
+    )
     return {"allow_http": "true"} if on_loopback else {}
 
 

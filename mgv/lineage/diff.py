@@ -220,7 +220,9 @@ def _changes(a: dict[str, Any], b: dict[str, Any], under: str) -> list[str]:
 
 def _moments(answer: Answer) -> tuple[Any, ...]:
     """What was found: by content, so that a new name alone is no other moment."""
-    return tuple((each.video_id, each.start_s, each.end_s, each.score, each.text) for each in answer.moments)
+    return tuple(
+        (each.video_id, each.start_s, each.end_s, each.score, each.text) for each in answer.moments
+    )
 
 
 def _says(answer: Answer) -> tuple[Any, ...]:
@@ -259,7 +261,11 @@ class _Asker:
         return self._libraries[state.manifest.tag]
 
     def ask(
-        self, library: _State, model: _State, parameters: _State, among: frozenset[str] | None = None
+        self,
+        library: _State,
+        model: _State,
+        parameters: _State,
+        among: frozenset[str] | None = None,
     ) -> Answer:
         """The question to the library of one state, the model of another and the parameters of a third."""
         ask = replace(parameters.ask, answerer=model.ask.answerer)

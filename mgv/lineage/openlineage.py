@@ -103,7 +103,9 @@ def runs(workspace: Workspace, jobs: Sequence[str] | None = None) -> Iterator[Ru
     stages = versioning.lock_digests(workspace.root)
     for job in jobs or ("materialize", "prepare", *TRAINING, "evaluate", "publish", "ask"):
         if job == "materialize":
-            yield from (_materialized(manifest) for manifest in versions(workspace) if manifest.finished_at)
+            yield from (
+                _materialized(manifest) for manifest in versions(workspace) if manifest.finished_at
+            )
         elif job == "publish":
             yield from _published(workspace)
         elif job == "ask":
@@ -156,7 +158,11 @@ def _stage_run(
     if stage == "prepare":
         inputs = inputs or [Dataset(name="data/library.json")]
         outputs = outputs or [Dataset(name=f"data/prepare/{name}") for name in TRAINING]
-        facts = {name: facts[name] for name in ("samples", "turns", "bad_rows", "sources") if name in facts}
+        facts = {
+            name: facts[name]
+            for name in ("samples", "turns", "bad_rows", "sources")
+            if name in facts
+        }
     elif stage == "evaluate":
         evaluation = parse_facts(facts["facts"])
         facts = evaluation.as_json()
@@ -198,7 +204,11 @@ def _published(workspace: Workspace) -> Iterator[RunRecord]:
                 Dataset(name=str(lineage["model"]["from"]), version=lineage["model"]["digest"]),
                 Dataset(name="data/library.json", version=each.library_tag),
             ),
-            outputs=(Dataset(name=f"models/published/{each.version}", version=lineage["model"]["digest"]),),
+            outputs=(
+                Dataset(
+                    name=f"models/published/{each.version}", version=lineage["model"]["digest"]
+                ),
+            ),
             facts={
                 name: lineage.get(name)
                 for name in ("git", "dvc", "data", "model", "metrics", "params_digest")
@@ -214,7 +224,9 @@ def _asked(receipt: Receipt) -> RunRecord:
         if model.version
         else f"answerer {model.name} {Path(model.pretrained).name}"
     )
-    videos = tuple(Dataset(name=each.path or each.name, version=each.video_id) for each in receipt.sources)
+    videos = tuple(
+        Dataset(name=each.path or each.name, version=each.video_id) for each in receipt.sources
+    )
     tables = tuple(
         Dataset(name=f"{receipt.library.store}/{table}", version=str(number))
         for table, number in receipt.library.versions.items()
@@ -225,7 +237,9 @@ def _asked(receipt: Receipt) -> RunRecord:
         started_at=receipt.asked_at,
         finished_at=receipt.asked_at,
         inputs=(*tables, *videos, Dataset(name=name, version=model.weights or None)),
-        outputs=(Dataset(name=f"data/receipts/{receipt.receipt_id}.json", version=receipt.receipt_id),),
+        outputs=(
+            Dataset(name=f"data/receipts/{receipt.receipt_id}.json", version=receipt.receipt_id),
+        ),
         facts={
             "library_tag": receipt.library.tag,
             "parts": receipt.library.parts,

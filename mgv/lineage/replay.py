@@ -61,7 +61,10 @@ class Replayer:
         again = library.ask(receipt.question, videos=receipt.videos, keep_receipt=False)
         for name, then, now in (
             *((name, then, software().get(name, then)) for name, then in receipt.software.items()),
-            *((part, then, library.parts.get(part)) for part, then in receipt.library.parts.items()),
+            *(
+                (part, then, library.parts.get(part))
+                for part, then in receipt.library.parts.items()
+            ),
         ):
             if then != now:
                 remarks.append(f"{name} was {then}, is {now}")
@@ -79,9 +82,13 @@ class Replayer:
         params, wanted = receipt.ask.answerer, receipt.model.weights
         if params.name != "video_llm":
             now = answerer_weights(params)
-            remarks = [] if now == wanted else [f"the weights of {params.name} were {wanted}, are {now}"]
+            remarks = (
+                [] if now == wanted else [f"the weights of {params.name} were {wanted}, are {now}"]
+            )
             if params.name == "openai":
-                remarks.append("an endpoint answered: what is behind its model's name may have changed")
+                remarks.append(
+                    "an endpoint answered: what is behind its model's name may have changed"
+                )
             return params, remarks
         for folder in _model_folders(self._workspace, receipt):
             if (chosen := _with_weights(params, folder, wanted)) is not None:
@@ -91,7 +98,8 @@ class Replayer:
             return chosen, []
         name = receipt.model.version or params.pretrained
         raise _gone(
-            receipt, f"the model {name} with weights {wanted[:16]}… (`mgv publish` keeps a model for good)"
+            receipt,
+            f"the model {name} with weights {wanted[:16]}… (`mgv publish` keeps a model for good)",
         )
 
     def _from_cache(self, receipt: Receipt) -> str | None:
@@ -111,10 +119,14 @@ class Replayer:
         from mgv.ask.library import Library
 
         ask = replace(receipt.ask, answerer=answerer)
-        params = replace(self._workspace.params, materialize=manifest.params, search=receipt.search, ask=ask)
+        params = replace(
+            self._workspace.params, materialize=manifest.params, search=receipt.search, ask=ask
+        )
         model = Path(answerer.pretrained) if receipt.model.version else None
         live = Live(manifest=manifest, model=model, version=receipt.model.version)
-        listings = list(dict.fromkeys(source.listing for source in receipt.sources if source.listing))
+        listings = list(
+            dict.fromkeys(source.listing for source in receipt.sources if source.listing)
+        )
         key = str((manifest.tag, receipt.search, ask, listings))
         if key not in self._opened:
             try:
@@ -147,7 +159,9 @@ def _with_weights(params: AnswererParams, folder: str, weights: str) -> Answerer
 
 def _model_folders(workspace: Workspace, receipt: Receipt) -> list[str]:
     """Where the weights may be: the version that answered, the folder they were read from, the other versions."""
-    folders = [str(workspace.published_dir / receipt.model.version)] if receipt.model.version else []
+    folders = (
+        [str(workspace.published_dir / receipt.model.version)] if receipt.model.version else []
+    )
     inside = workspace.root / receipt.model.pretrained
     folders.append(str(inside) if inside.is_dir() else receipt.model.pretrained)
     folders += [str(each.folder) for each in reversed(published(workspace))]
@@ -155,7 +169,9 @@ def _model_folders(workspace: Workspace, receipt: Receipt) -> list[str]:
 
 
 def _gone(receipt: Receipt, what: str) -> WorkspaceError:
-    return WorkspaceError(f"receipt {receipt.receipt_id} cannot be replayed any more, gone is {what}")
+    return WorkspaceError(
+        f"receipt {receipt.receipt_id} cannot be replayed any more, gone is {what}"
+    )
 
 
 def _differences(receipt: Receipt, again: Answer) -> list[str]:
@@ -189,10 +205,15 @@ def _said(text: str | None) -> str:
 
 
 def _cited(citations: tuple[Citation, ...]) -> str:
-    return ", ".join(f"[{each.number}] {each.video} {clock(each.start_s)}" for each in citations) or "none"
+    return (
+        ", ".join(f"[{each.number}] {each.video} {clock(each.start_s)}" for each in citations)
+        or "none"
+    )
 
 
 def _moment_difference(one: Moment, other: Moment) -> str:
     """The first field that differs."""
-    name = next(name for name in Moment.__dataclass_fields__ if getattr(one, name) != getattr(other, name))
+    name = next(
+        name for name in Moment.__dataclass_fields__ if getattr(one, name) != getattr(other, name)
+    )
     return f"{name} was {str(getattr(one, name))[:80]!r}, is {str(getattr(other, name))[:80]!r}"

@@ -102,7 +102,9 @@ def _continuous(
             logger.warning("%s: sound jumps by %.1f s; taken as continuous", shown(path), ahead_s)
             start_s += ahead_s
         elif ahead_s > JITTER_S:
-            logger.info("%s: %.2f s without sound at %.2f s", shown(path), ahead_s, time_s - ahead_s)
+            logger.info(
+                "%s: %.2f s without sound at %.2f s", shown(path), ahead_s, time_s - ahead_s
+            )
             missing = round(ahead_s * SAMPLE_RATE_HZ)
             while missing > 0:
                 silence = np.zeros((2, min(missing, 60 * SAMPLE_RATE_HZ)), np.float32)
@@ -136,7 +138,10 @@ def _decoded(
             now = (frame.format.name, frame.layout.name, frame.sample_rate)
             if resampler is None or now != kind:
                 layout = "mono" if frame.layout.nb_channels == 1 else "stereo"
-                resampler, kind = AudioResampler(format="fltp", layout=layout, rate=SAMPLE_RATE_HZ), now
+                resampler, kind = (
+                    AudioResampler(format="fltp", layout=layout, rate=SAMPLE_RATE_HZ),
+                    now,
+                )
             time_s = next_s if frame.pts is None else ticks_s(frame.pts, frame.time_base) + shift_s
             next_s = time_s + frame.samples / frame.sample_rate
             frame.pts = None

@@ -41,9 +41,15 @@ def cut_clip(video: Path, start_s: float, end_s: float, target: Path) -> None:
     making = target.with_name(f".{target.name}.making.mp4")
     try:
         with av.open(str(making), "w", options={"movflags": "+faststart"}) as container:
-            pictures = container.add_stream("libx264", rate=rate, options={"preset": "veryfast", "crf": "23"})
+            pictures = container.add_stream(
+                "libx264", rate=rate, options={"preset": "veryfast", "crf": "23"}
+            )
             has_sound = facts.audio_codec is not None
-            sound = container.add_stream("aac", rate=SOUND_RATE_HZ, layout="stereo") if has_sound else None
+            sound = (
+                container.add_stream("aac", rate=SOUND_RATE_HZ, layout="stereo")
+                if has_sound
+                else None
+            )
             _write_pictures(container, pictures, video, start_s, end_s)
             if sound is not None:
                 _write_sound(container, sound, video, start_s, end_s)
@@ -59,7 +65,10 @@ def _write_pictures(
 ) -> None:
     assert stream.average_rate is not None, "it was made with one"
     step_s = float(1 / stream.average_rate)
-    times_s = [start_s + step_s * (frame + 0.5) for frame in range(max(round((end_s - start_s) / step_s), 1))]
+    times_s = [
+        start_s + step_s * (frame + 0.5)
+        for frame in range(max(round((end_s - start_s) / step_s), 1))
+    ]
     stream.pix_fmt = "yuv420p"
     is_begun = False
     for batch in read_frames(video, times_s, size_px=SIZE_PX, batch_size=16):
@@ -67,7 +76,9 @@ def _write_pictures(
             even = pixels[: pixels.shape[0] // 2 * 2 or None, : pixels.shape[1] // 2 * 2 or None]
             if not is_begun:
                 stream.height, stream.width, is_begun = even.shape[0], even.shape[1], True
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(even), "rgb24")))
+            container.mux(
+                stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(even), "rgb24"))
+            )
     container.mux(stream.encode())
 
 

@@ -46,7 +46,8 @@ class Clock:
     def sound_shift_s(self, packet_number: int) -> float:
         """What is added to the time stamps of a packet of sound."""
         return next(
-            (shift for first, shift in reversed(self.sound_shifts) if first <= packet_number), -self.origin_s
+            (shift for first, shift in reversed(self.sound_shifts) if first <= packet_number),
+            -self.origin_s,
         )
 
 
@@ -101,7 +102,9 @@ class ClockReader:
 
     def clock(self) -> Clock:
         """The clock, when all packets were seen."""
-        starts = [track.first_s for track in (self._picture, self._sound) if track.first_s is not None]
+        starts = [
+            track.first_s for track in (self._picture, self._sound) if track.first_s is not None
+        ]
         origin_s = min(starts, default=0.0)
         if abs(origin_s) < LEAST_START_S:
             origin_s = 0.0

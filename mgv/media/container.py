@@ -28,7 +28,15 @@ from mgv.media.hdr import is_hdr
 
 logger = logging.getLogger(__name__)
 
-DECODE_ERRORS = (av.FFmpegError, ValueError, EOFError, OSError, LookupError, OverflowError, MemoryError)
+DECODE_ERRORS = (
+    av.FFmpegError,
+    ValueError,
+    EOFError,
+    OSError,
+    LookupError,
+    OverflowError,
+    MemoryError,
+)
 """What PyAV raises on bytes that it cannot read; av.FFmpegError alone leaves out a few of its own checks."""
 
 _NOT_VIDEO = {
@@ -130,7 +138,10 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
     best = container.streams.best("video")
     track = best if best in tracks else (tracks[0] if tracks else None)
     if track is None:
-        kinds = ["cover picture" if other.type == "video" else str(other.type) for other in container.streams]
+        kinds = [
+            "cover picture" if other.type == "video" else str(other.type)
+            for other in container.streams
+        ]
         if not kinds:
             raise MediaError(
                 f"{shown(path)}: not a readable video (no streams), expected a video stream; "
@@ -140,7 +151,9 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
             f"{shown(path)}: no video stream (streams: {', '.join(kinds)}); is it an audio file?"
         )
     if track.codec_context is None or track.time_base is None:
-        raise MediaError(f"{shown(path)}: no decoder for its video; convert it, for example to H.264")
+        raise MediaError(
+            f"{shown(path)}: no decoder for its video; convert it, for example to H.264"
+        )
     assert isinstance(track, VideoStream)
     return track
 
@@ -266,7 +279,9 @@ def read_track(path: Path) -> Track:
         stream = video_stream(container, path)
         frame = _first_frame(container, stream, path)
         audio = container.streams.best("audio")
-        audio_codec = audio.codec_context.codec.canonical_name if audio and audio.codec_context else None
+        audio_codec = (
+            audio.codec_context.codec.canonical_name if audio and audio.codec_context else None
+        )
         ratio = stream.codec_context.sample_aspect_ratio
         codec = stream.codec_context.codec.canonical_name
         may_reorder, is_avi = stream.codec_context.has_b_frames, container.format.name == "avi"

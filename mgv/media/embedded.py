@@ -48,7 +48,9 @@ def text_tracks(path: Path) -> list[TextTrack]:
     """The subtitle tracks of a file, the one that best tells what is said first. Raises MediaError when unreadable."""
     with open_container(path) as container:
         spoken = _sound_language(container)
-        tracks = [_described(number, stream) for number, stream in enumerate(container.streams.subtitles)]
+        tracks = [
+            _described(number, stream) for number, stream in enumerate(container.streams.subtitles)
+        ]
     languages = [language for language in (spoken, "en", None) if language or spoken is None]
 
     def rank(track: TextTrack) -> tuple[Any, ...]:
@@ -103,5 +105,7 @@ def _texts(packet: Packet[Any]) -> list[str]:
     except DECODE_ERRORS:
         return []
     return [
-        s.dialogue.decode("utf-8", "replace") for s in subtitles if isinstance(s, AssSubtitle) and s.dialogue
+        s.dialogue.decode("utf-8", "replace")
+        for s in subtitles
+        if isinstance(s, AssSubtitle) and s.dialogue
     ]

@@ -68,7 +68,9 @@ def _guessed(content: bytes) -> Decoded:
             continue
     if not readings:
         text = content.decode("utf-8", errors="replace")
-        return Decoded(text=text, encoding="UTF-8", doubt="it is damaged: some characters cannot be read")
+        return Decoded(
+            text=text, encoding="UTF-8", doubt="it is damaged: some characters cannot be read"
+        )
     encoding, confidence, text = readings[0]
     others = [
         name

@@ -67,7 +67,12 @@ def interval_times(start_s: float, end_s: float, interval_s: float) -> list[floa
 
 
 def read_frames(
-    path: Path, times_s: Sequence[float], *, size_px: int, reader: Reader = "auto", batch_size: int = 32
+    path: Path,
+    times_s: Sequence[float],
+    *,
+    size_px: int,
+    reader: Reader = "auto",
+    batch_size: int = 32,
 ) -> Iterator[FrameBatch]:
     """For every wanted time the frame on screen at that instant, in batches; times_s must not decrease.
 
@@ -142,12 +147,16 @@ class _DecordError(Exception):
 
 def _plan(path: Path, times_s: Sequence[float], size_px: int) -> _Plan:
     track = read_track(path)
-    width, height = displayed_size(track.width, track.height, track.pixel_aspect, track.orientation.is_turned)
+    width, height = displayed_size(
+        track.width, track.height, track.pixel_aspect, track.orientation.is_turned
+    )
     if width * height > MAX_PIXELS:
         raise MediaError(
             f"{shown(path)}: pictures of {width:.0f} x {height:.0f} pixels, expected at most {MAX_PIXELS:,} in all"
         )
-    scale = min(size_px / min(width, height), 1.0)  # nothing is gained by enlarging, and memory is lost
+    scale = min(
+        size_px / min(width, height), 1.0
+    )  # nothing is gained by enlarging, and memory is lost
     return _Plan(
         path=path,
         container_format=track.container_format,
@@ -160,7 +169,9 @@ def _plan(path: Path, times_s: Sequence[float], size_px: int) -> _Plan:
     )
 
 
-def displayed_size(width: int, height: int, pixel_aspect: float, is_turned: bool) -> tuple[float, float]:
+def displayed_size(
+    width: int, height: int, pixel_aspect: float, is_turned: bool
+) -> tuple[float, float]:
     """Width and height as displayed, in square pixels."""
     square = (width * pixel_aspect, float(height))
     return (square[1], square[0]) if is_turned else square
@@ -229,7 +240,9 @@ _DECORD_BYTES = 64 * 2**20
 _DECORD_ERRORS = (RuntimeError, AssertionError, ValueError, IndexError, StopIteration)
 
 
-def _batch_end(wanted: NDArray[np.int64], first: int, batch_size: int, keys: NDArray[np.int64]) -> int:
+def _batch_end(
+    wanted: NDArray[np.int64], first: int, batch_size: int, keys: NDArray[np.int64]
+) -> int:
     """Where a batch from `first` on ends: where a group of pictures does, in its second half, else when full."""
     full = min(first + batch_size, len(wanted))
     if full == len(wanted):
@@ -280,7 +293,9 @@ def _decode(plan: _Plan, wanted: NDArray[np.int64]) -> Iterator[tuple[int, Video
     """(presentation time in ticks, frame) in order; of the frames that are not wanted only what the others need."""
     index = plan.index
     num_bad = num_decoded = 0
-    needed = np.ones(len(index.is_key), dtype=np.bool_)  # all, where frames are told apart by their number
+    needed = np.ones(
+        len(index.is_key), dtype=np.bool_
+    )  # all, where frames are told apart by their number
     if index.has_own_times:
         needed = index.packets_for(wanted)
     exact = set(index.pts[wanted].tolist())
@@ -301,7 +316,9 @@ def _decode(plan: _Plan, wanted: NDArray[np.int64]) -> Iterator[tuple[int, Video
                 if packet is not None and place <= last:
                     fed = place
                     if index.has_own_times and packet.pts is not None:
-                        decoder.skip_frame = "DEFAULT" if packet.pts - index.origin in exact else "NONREF"
+                        decoder.skip_frame = (
+                            "DEFAULT" if packet.pts - index.origin in exact else "NONREF"
+                        )
                     found += packet.decode()
             except DECODE_ERRORS:
                 num_bad += 1

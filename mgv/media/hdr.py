@@ -22,7 +22,8 @@ KNEE = 0.8
 """Up to this share of white nothing is compressed."""
 _LUMINANCE = np.array([0.2627, 0.6780, 0.0593], dtype=np.float32)
 _TO_BT709 = np.array(
-    [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]], dtype=np.float32
+    [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]],
+    dtype=np.float32,
 )
 
 
@@ -46,7 +47,9 @@ def pq_light(signal: NDArray[np.float32]) -> NDArray[np.float32]:
     m1, m2 = 2610 / 16384, 2523 / 4096 * 128
     c1, c2, c3 = 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32
     power = signal ** (1 / m2)
-    return np.asarray(10_000 * (np.maximum(power - c1, 0) / (c2 - c3 * power)) ** (1 / m1), dtype=np.float32)
+    return np.asarray(
+        10_000 * (np.maximum(power - c1, 0) / (c2 - c3 * power)) ** (1 / m1), dtype=np.float32
+    )
 
 
 def hlg_light(signal: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -54,7 +57,9 @@ def hlg_light(signal: NDArray[np.float32]) -> NDArray[np.float32]:
     a, b, c = 0.17883277, 0.28466892, 0.55991073
     scene = np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - c) / a) + b) / 12)
     luminance = np.maximum(scene @ _LUMINANCE, 1e-6)[..., None]
-    return np.asarray(HLG_PEAK_CD_M2 * luminance ** (HLG_SYSTEM_GAMMA - 1) * scene, dtype=np.float32)
+    return np.asarray(
+        HLG_PEAK_CD_M2 * luminance ** (HLG_SYSTEM_GAMMA - 1) * scene, dtype=np.float32
+    )
 
 
 def compressed(linear: NDArray[np.float32]) -> NDArray[np.float32]:

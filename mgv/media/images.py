@@ -108,26 +108,36 @@ def tar_members(path: Path) -> Iterator[TarMember | TarFault]:
     size_bytes = check_file(path)
     end = 0  # of the last member
     try:
-        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:", ignore_zeros=True) as shard:
+        with (
+            path.open("rb") as file,
+            tarfile.open(fileobj=file, mode="r:", ignore_zeros=True) as shard,
+        ):
             for member in shard:
                 if _has_content(path, end, member.offset):
-                    yield TarFault(f"bytes {end}-{member.offset}", "damaged: no member can be read here")
+                    yield TarFault(
+                        f"bytes {end}-{member.offset}", "damaged: no member can be read here"
+                    )
                 data_end = member.offset_data + (member.size if member.isreg() else 0)
                 end = -(-data_end // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
                 if data_end > size_bytes:
                     yield TarFault(
-                        member.name, f"cut short: {size_bytes - member.offset_data} of {member.size} bytes"
+                        member.name,
+                        f"cut short: {size_bytes - member.offset_data} of {member.size} bytes",
                     )
                     return
                 if member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse():
-                    yield TarMember(str(PurePosixPath(member.name)), member.offset_data, member.size)
+                    yield TarMember(
+                        str(PurePosixPath(member.name)), member.offset_data, member.size
+                    )
             if end == 0 and _has_content(path, 0, size_bytes):
                 raise tarfile.ReadError("no member in it")
             if _has_content(path, end, size_bytes):
                 yield TarFault(f"bytes {end}-{size_bytes}", "damaged: no member can be read here")
     except tarfile.TarError as error:
         if end == 0:
-            raise MediaError(f"{path}: no tar file ({error}), expected an uncompressed one") from error
+            raise MediaError(
+                f"{path}: no tar file ({error}), expected an uncompressed one"
+            ) from error
         yield TarFault(f"bytes {end}-{size_bytes}", f"damaged: {error}")
 
 
@@ -160,7 +170,9 @@ def _open(media: str | Path, content: bytes | None = None) -> Image:
         media, lambda: Image.open(io.BytesIO(content or read_media(media)), formats=_FORMATS)
     )
     if image.width * image.height > MAX_PIXELS:
-        raise MediaError(f"{media}: {image.width} x {image.height} pixels, expected at most {MAX_PIXELS:,}")
+        raise MediaError(
+            f"{media}: {image.width} x {image.height} pixels, expected at most {MAX_PIXELS:,}"
+        )
     return image
 
 
@@ -184,7 +196,11 @@ def _decoded(media: str | Path, decode: Any) -> Any:
         EOFError,
         MemoryError,
     ) as error:
-        reason = "no picture of a known kind" if isinstance(error, UnidentifiedImageError) else str(error)
+        reason = (
+            "no picture of a known kind"
+            if isinstance(error, UnidentifiedImageError)
+            else str(error)
+        )
         raise MediaError(
             f"{media}: cannot be read as an image ({reason}); expected JPEG, PNG or WebP"
         ) from error

@@ -19,7 +19,18 @@ SUBTITLE_SUFFIXES = (".vtt", ".srt", ".ass", ".ssa", ".ttml", ".dfxp", ".sbv", "
 _FORCED = frozenset({"forced", "foreign", "signs", "songs"})
 _SDH = frozenset({"sdh", "cc", "hearing", "impaired", "hearing-impaired"})
 _PLAIN = frozenset(
-    {"default", "full", "sub", "subs", "subtitle", "subtitles", "caption", "captions", "auto", "automatic"}
+    {
+        "default",
+        "full",
+        "sub",
+        "subs",
+        "subtitle",
+        "subtitles",
+        "caption",
+        "captions",
+        "auto",
+        "automatic",
+    }
     | {"generated", "asr", "orig", "original", "dialog", "dialogue", "complete", "transcript"}
 )
 _COMMENTARY = frozenset({"commentary", "comment", "comments", "director"})
@@ -65,7 +76,9 @@ def find_sidecars(
         names = os.listdir(video.parent) if names is None else list(names)
     except OSError:
         return []
-    stems = {Path(name).stem for name in names if not name.lower().endswith(SUBTITLE_SUFFIXES)} | {video.stem}
+    stems = {Path(name).stem for name in names if not name.lower().endswith(SUBTITLE_SUFFIXES)} | {
+        video.stem
+    }
     own = [_described(video, name) for name in sorted(names) if _owner(name, video, stems)]
     sidecars = [sidecar for sidecar in own if sidecar.path.is_file()]
     languages = {sidecar.language for sidecar in sidecars if not sidecar.refusal}
@@ -107,7 +120,9 @@ def _described(video: Path, name: str) -> Sidecar:
             word = part.strip("-_ ").lower()
             if not word or word in _PLAIN or (word.isdigit() and (language or flags)):
                 continue  # film.en.2.srt is a second English one; film.2.srt may be of another part
-            if word in _FORCED | _SDH | _COMMENTARY or (word == "hi" and language):  # `hi` alone is Hindi
+            if word in _FORCED | _SDH | _COMMENTARY or (
+                word == "hi" and language
+            ):  # `hi` alone is Hindi
                 flags.add(word)
             elif code := language_of(word):
                 language = language or code
@@ -127,4 +142,11 @@ def _rank(sidecar: Sidecar, spoken: str | None) -> tuple[object, ...]:
     languages = (spoken, None, "en") if spoken else (None, "en")
     place = languages.index(sidecar.language) if sidecar.language in languages else len(languages)
     form = SUBTITLE_SUFFIXES.index(sidecar.path.suffix.lower())
-    return bool(sidecar.refusal), place, sidecar.language or "", sidecar.is_sdh, form, sidecar.path.name
+    return (
+        bool(sidecar.refusal),
+        place,
+        sidecar.language or "",
+        sidecar.is_sdh,
+        form,
+        sidecar.path.name,
+    )

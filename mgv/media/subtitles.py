@@ -40,7 +40,9 @@ _TAG = re.compile(r"</?[A-Za-z][^<>]{0,200}>|</?\d{1,3}:[\d:.]{1,20}>|\{\\[^{}]{
 """<i>, </i>, <v Bob>, <c.yellow>, <00:00:01.500> and SubRip's {\\an8}; a lone < stays."""
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z]{2,31});")
 _MAP = re.compile(r"X-TIMESTAMP-MAP\s*=\s*(.*)", re.IGNORECASE)
-_SBV = re.compile(r"(\d+:\d{1,2}:\d{1,2}\.\d{1,3}),(\d+:\d{1,2}:\d{1,2}\.\d{1,3})[ \t]*$", re.MULTILINE)
+_SBV = re.compile(
+    r"(\d+:\d{1,2}:\d{1,2}\.\d{1,3}),(\d+:\d{1,2}:\d{1,2}\.\d{1,3})[ \t]*$", re.MULTILINE
+)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
 """What would steer a terminal or turn the text around it."""
 _MPEG_HZ = 90_000
@@ -78,7 +80,9 @@ class Subtitles:
         """The cues that begin before the video ends, cut at its end; the others are unused."""
         inside = [cue for cue in self.cues if cue.start_s < duration_s]
         outside = [
-            UnusedCue(line=0, reason=f"at {cue.start_s:.1f} s, after the video's end", text=cue.text)
+            UnusedCue(
+                line=0, reason=f"at {cue.start_s:.1f} s, after the video's end", text=cue.text
+            )
             for cue in self.cues
             if cue.start_s >= duration_s
         ]
@@ -112,14 +116,25 @@ def read_subtitle_file(path: Path, frame_rate: float | None = None) -> Subtitles
     """
     size_bytes = _size(path)
     if size_bytes > MAX_BYTES:
-        raise MediaError(f"{shown(path)}: {size_bytes} bytes, expected subtitles of at most {MAX_BYTES}")
+        raise MediaError(
+            f"{shown(path)}: {size_bytes} bytes, expected subtitles of at most {MAX_BYTES}"
+        )
     content = path.read_bytes() if size_bytes else b""
     if content.startswith(b"\x00\x00\x01\xba"):
-        raise MediaError(f"{shown(path)}: subtitles as pictures (VobSub), expected text; convert them by OCR")
+        raise MediaError(
+            f"{shown(path)}: subtitles as pictures (VobSub), expected text; convert them by OCR"
+        )
     decoded = decode_text(content)
     try:
         subtitles = _parse(decoded, frame_rate)
-    except (Pysubs2Error, ValueError, SyntaxError, LookupError, OverflowError, RecursionError) as error:
+    except (
+        Pysubs2Error,
+        ValueError,
+        SyntaxError,
+        LookupError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise MediaError(
             f"{shown(path)}: these subtitles cannot be read ({one_line(error)[:120]})"
         ) from error
@@ -130,7 +145,11 @@ def read_subtitle_file(path: Path, frame_rate: float | None = None) -> Subtitles
 def from_timed_lines(lines: Iterable[tuple[float, float, str]], form: str) -> Subtitles:
     """Subtitles from (start in seconds, end, text) as a track inside a video gives them."""
     raw = [
-        _RawCue(max(round(start_s * 1000), 0), max(round(end_s * 1000), 0), _lines(re.split(r"\\N|\n", text)))
+        _RawCue(
+            max(round(start_s * 1000), 0),
+            max(round(end_s * 1000), 0),
+            _lines(re.split(r"\\N|\n", text)),
+        )
         for start_s, end_s, text in lines
     ]
     return Subtitles(cues=tuple(_cues(raw)), format=form)
@@ -208,12 +227,18 @@ def _parse(decoded: Decoded, frame_rate: float | None) -> Subtitles:
         raw = _parse_by_library(text, form, frame_rate)
     if len(raw) > MAX_CUES:
         unused.append(
-            UnusedCue(line=0, reason=f"more than {MAX_CUES} cues", text=f"{len(raw) - MAX_CUES} cues")
+            UnusedCue(
+                line=0, reason=f"more than {MAX_CUES} cues", text=f"{len(raw) - MAX_CUES} cues"
+            )
         )
         raw = raw[:MAX_CUES]
     cues = _cues(raw)
     return Subtitles(
-        cues=tuple(cues), unused=tuple(unused), format=form, encoding=decoded.encoding, doubt=decoded.doubt
+        cues=tuple(cues),
+        unused=tuple(unused),
+        format=form,
+        encoding=decoded.encoding,
+        doubt=decoded.doubt,
     )
 
 
@@ -228,7 +253,10 @@ def _cues(raw: Iterable[_RawCue]) -> list[Cue]:
 
 
 _SIGNS: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("ass", re.compile(r"\s*\[Script Info\]|.*^Dialogue:.*^", re.IGNORECASE | re.DOTALL | re.MULTILINE)),
+    (
+        "ass",
+        re.compile(r"\s*\[Script Info\]|.*^Dialogue:.*^", re.IGNORECASE | re.DOTALL | re.MULTILINE),
+    ),
     ("vtt", re.compile(r"\s*WEBVTT")),
     ("microdvd", re.compile(r"\s*\{\d+\}\{\d*\}")),
     ("mpl2", re.compile(r"\s*\[\d+\]\[\d*\]")),
@@ -253,11 +281,15 @@ def _parse_by_library(text: str, form: str, frame_rate: float | None) -> list[_R
     if form == "ttml" and ("<!ENTITY" in text or "<!DOCTYPE" in text):
         raise ValueError("it declares XML entities")
     options = {}
-    if form == "microdvd" and not re.match(r"\s*\{[01]\}\{[01]\}\s*[\d.]+\s*$", text.split("\n", 1)[0]):
+    if form == "microdvd" and not re.match(
+        r"\s*\{[01]\}\{[01]\}\s*[\d.]+\s*$", text.split("\n", 1)[0]
+    ):
         options["fps"] = frame_rate or DEFAULT_FRAME_RATE
     file = pysubs2.SSAFile.from_string(text, format_=form, **options)
     return [
-        _RawCue(max(event.start, 0), max(event.end, event.start, 0), _lines(event.plaintext.split("\n")))
+        _RawCue(
+            max(event.start, 0), max(event.end, event.start, 0), _lines(event.plaintext.split("\n"))
+        )
         for event in file
         if not event.is_comment and not event.is_drawing
     ]
@@ -269,9 +301,13 @@ def _parse_by_library(text: str, form: str, frame_rate: float | None) -> list[_R
 def _parse_timings(lines: Sequence[str], *, is_vtt: bool) -> tuple[list[_RawCue], list[UnusedCue]]:
     """Lines → cues in file order, and those whose times cannot be read."""
     timings = [
-        place for place, line in enumerate(lines) if _LOOKS_LIKE_TIMING.search(normalize("NFKC", line))
+        place
+        for place, line in enumerate(lines)
+        if _LOOKS_LIKE_TIMING.search(normalize("NFKC", line))
     ]
-    is_numbered = not is_vtt and bool(timings) and any(line.strip().isdigit() for line in lines[: timings[0]])
+    is_numbered = (
+        not is_vtt and bool(timings) and any(line.strip().isdigit() for line in lines[: timings[0]])
+    )
     shifts = _map_shifts(lines) if is_vtt else {}
     cues: list[_RawCue] = []
     unused: list[UnusedCue] = []
@@ -283,7 +319,9 @@ def _parse_timings(lines: Sequence[str], *, is_vtt: bool) -> tuple[list[_RawCue]
         if span is None:
             unused.append(
                 UnusedCue(
-                    line=place + 1, reason="its time cannot be read:", text=" ".join([lines[place], *body])
+                    line=place + 1,
+                    reason="its time cannot be read:",
+                    text=" ".join([lines[place], *body]),
                 )
             )
             continue
@@ -345,7 +383,9 @@ def _span_ms(line: str) -> tuple[int, int] | None:
     return (start, end) if start is not None and end is not None and start <= end else None
 
 
-def _ms(sign: str | None, hours: str | None, minutes: str, seconds: str, fraction: str | None) -> int | None:
+def _ms(
+    sign: str | None, hours: str | None, minutes: str, seconds: str, fraction: str | None
+) -> int | None:
     """Milliseconds of the parts of a time; of one before zero 0; None where a part is no time at all."""
     if int(minutes) > 99 or int(seconds) > 99:
         return None

@@ -74,8 +74,12 @@ def _spoken(path: Path) -> str | None:
 def _words(source: str, used: str, subtitles: Subtitles, notes: list[str]) -> Words:
     outside = sum(not cue.line for cue in subtitles.unused)
     if outside:
-        notes.append(f"{outside} of {outside + len(subtitles.cues)} cues of {used} lie after the video's end")
-    return Words(source=source, cues=subtitles.cues, used=used, unused=subtitles.unused, notes=tuple(notes))
+        notes.append(
+            f"{outside} of {outside + len(subtitles.cues)} cues of {used} lie after the video's end"
+        )
+    return Words(
+        source=source, cues=subtitles.cues, used=used, unused=subtitles.unused, notes=tuple(notes)
+    )
 
 
 def _why_empty(subtitles: Subtitles) -> str:

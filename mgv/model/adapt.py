@@ -47,10 +47,16 @@ def adapt(
     lora: Lora | None = None,
 ) -> None:
     """Set what learns. Raises ConfigError where a part has no layers for a LoRA."""
-    chosen = {"vision_encoder": vision_encoder, "connector": connector, "language_model": language_model}
+    chosen = {
+        "vision_encoder": vision_encoder,
+        "connector": connector,
+        "language_model": language_model,
+    }
     for part, training in chosen.items():
         if training not in get_args(Training):
-            raise ConfigError(f"model.adapt.{part}: {training!r} is none of {', '.join(get_args(Training))}")
+            raise ConfigError(
+                f"model.adapt.{part}: {training!r} is none of {', '.join(get_args(Training))}"
+            )
     lora = lora or Lora()
     if connector == "lora":
         raise ConfigError("model.adapt.connector: it is small, train it `full` or keep it `frozen`")
@@ -61,7 +67,9 @@ def adapt(
     if language_model == "lora":
         model.language_model = with_lora(model.language_model, lora, lora.targets, "CAUSAL_LM")
     if vision_encoder == "lora":
-        model.vision_encoder.tower = with_lora(model.vision_encoder.tower, lora, vision_targets, None)
+        model.vision_encoder.tower = with_lora(
+            model.vision_encoder.tower, lora, vision_targets, None
+        )
     for part, training in chosen.items():
         if training == "full":
             _require_floating(getattr(model, part), part)
@@ -99,7 +107,9 @@ def under_peft(network: nn.Module, config: Any) -> Any:
     from peft import get_peft_model
 
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        warnings.filterwarnings(
+            "ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning
+        )
         return get_peft_model(network, config)
 
 
@@ -125,4 +135,6 @@ def merge_adapters(model: VideoLLM) -> VideoLLM:
 
 def _require_floating(part: nn.Module, name: str) -> None:
     if any(not parameter.is_floating_point() for parameter in part.parameters()):
-        raise ConfigError(f"model.adapt.{name}: quantised weights cannot be trained in full; use `lora`")
+        raise ConfigError(
+            f"model.adapt.{name}: quantised weights cannot be trained in full; use `lora`"
+        )

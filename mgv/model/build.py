@@ -38,7 +38,9 @@ def build_video_llm(
         language_model={"pretrained": language_model},
     )
     on_gpu = place.device.type != "cpu" and place.is_floating_point()
-    encoder.to(place.device, place.dtype if on_gpu else None)  # half-precision convolutions crawl on a CPU
+    encoder.to(
+        place.device, place.dtype if on_gpu else None
+    )  # half-precision convolutions crawl on a CPU
     part.to(place.device)
     return VideoLLM(config, encoder, part, language).eval(), tokenizer
 
@@ -77,7 +79,9 @@ def build_processor(
         max_new_tokens=max_new_tokens,
     )
     questions = "random" if pretrained == "random" else "starter"
-    return Processor(config, tokenizer, load_question_tokenizer(questions) if config.reads_question else None)
+    return Processor(
+        config, tokenizer, load_question_tokenizer(questions) if config.reads_question else None
+    )
 
 
 def processor_config(

@@ -85,7 +85,9 @@ def upstream_captions(
     return [by_frame[index] for index in frame_indices]
 
 
-def _add_inference(cues: Sequence[Cue], time_s: float, buffer: str, previous: str, seen: set[str]) -> str:
+def _add_inference(
+    cues: Sequence[Cue], time_s: float, buffer: str, previous: str, seen: set[str]
+) -> str:
     """One cue at most, by binary search over cues taken to be sorted and apart."""
     time_ms = time_s * 1000
     left, right = 0, len(cues) - 1
@@ -105,7 +107,9 @@ def _add_inference(cues: Sequence[Cue], time_s: float, buffer: str, previous: st
     return buffer
 
 
-def _add_evaluation(cues: Sequence[Cue], time_s: float, buffer: str, previous: str, seen: set[str]) -> str:
+def _add_evaluation(
+    cues: Sequence[Cue], time_s: float, buffer: str, previous: str, seen: set[str]
+) -> str:
     """The first cue under way that is no part of the buffer's text."""
     for cue in cues:
         text = cue.text.replace("\n", " ")
@@ -117,7 +121,9 @@ def _add_evaluation(cues: Sequence[Cue], time_s: float, buffer: str, previous: s
     return buffer
 
 
-def _add_training(cues: Sequence[Cue], time_s: float, buffer: str, previous: str, seen: set[str]) -> str:
+def _add_training(
+    cues: Sequence[Cue], time_s: float, buffer: str, previous: str, seen: set[str]
+) -> str:
     """Every cue under way, word by word; a word that is part of the buffer or of the last caption is dropped."""
     for cue in cues:
         text = cue.text.replace("\n", " ")

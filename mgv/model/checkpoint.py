@@ -66,16 +66,26 @@ def save_checkpoint(
         model.config.save_pretrained(partial)
         model.generation_config.save_pretrained(partial)
         save_tensors(model.connector.state_dict(), partial / "connector.safetensors", dtype)
-        _save_part(model.language_model, partial, "adapter", _training(model, "language_model"), dtype)
         _save_part(
-            model.vision_encoder.tower, partial, "vision_adapter", _training(model, "vision_encoder"), dtype
+            model.language_model, partial, "adapter", _training(model, "language_model"), dtype
+        )
+        _save_part(
+            model.vision_encoder.tower,
+            partial,
+            "vision_adapter",
+            _training(model, "vision_encoder"),
+            dtype,
         )
         processor.save(partial)
         if (partial / "language_model").is_dir():
             processor.tokenizer.save_pretrained(partial / "language_model")
         (partial / "README.md").write_text(card or model_card(model), encoding="utf-8")
         replace_folder(partial, folder)
-    except (OSError, RuntimeError, SafetensorError) as error:  # each library tells a full disk in its own way
+    except (
+        OSError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:  # each library tells a full disk in its own way
         shutil.rmtree(partial, ignore_errors=True)
         raise MgvError(f"{folder}: the model cannot be written: {error}") from error
 
@@ -101,7 +111,9 @@ def load_checkpoint(
     base = str(whole) if whole.is_dir() else language_model or config.language_model["pretrained"]
     vision = config.vision_encoder
     own_tower = folder / "vision_encoder"
-    pretrained = vision_pretrained or (str(own_tower) if own_tower.is_dir() else vision["pretrained"])
+    pretrained = vision_pretrained or (
+        str(own_tower) if own_tower.is_dir() else vision["pretrained"]
+    )
     model, _ = build_video_llm(
         config.connector["name"],
         vision_encoder=vision["name"],
@@ -115,11 +127,17 @@ def load_checkpoint(
         device_map=device_map,
     )
     check_probe(model.language_model, config.language_model.get("probe"), base)
-    fill(model.connector, load_tensors(folder / "connector.safetensors"), f"{folder}/connector.safetensors")
+    fill(
+        model.connector,
+        load_tensors(folder / "connector.safetensors"),
+        f"{folder}/connector.safetensors",
+    )
     if (folder / "adapter").is_dir():
         model.language_model = load_adapter(model.language_model, folder / "adapter")
     if (folder / "vision_adapter").is_dir():
-        model.vision_encoder.tower = load_adapter(model.vision_encoder.tower, folder / "vision_adapter")
+        model.vision_encoder.tower = load_adapter(
+            model.vision_encoder.tower, folder / "vision_adapter"
+        )
     if (folder / "vision_encoder.safetensors").is_file():
         state = load_tensors(folder / "vision_encoder.safetensors")
         fill(model.vision_encoder.tower, state, f"{folder}/vision_encoder.safetensors")
@@ -166,10 +184,14 @@ def check_probe(language_model: Any, expected: Mapping[str, Any] | None, name: s
                 f"{expected[size]}; name the right one"
             )
     if "embeddings" in expected:
-        difference = [abs(a - b) for a, b in zip(found["embeddings"], expected["embeddings"], strict=True)]
+        difference = [
+            abs(a - b) for a, b in zip(found["embeddings"], expected["embeddings"], strict=True)
+        ]
         bound = [PROBE_TOLERANCE * abs(value) + 1e-6 for value in expected["embeddings"]]
         if any(d > b for d, b in zip(difference, bound, strict=True)):
-            raise WeightsError(f"language model {name!r} is not the one that the checkpoint was trained on")
+            raise WeightsError(
+                f"language model {name!r} is not the one that the checkpoint was trained on"
+            )
 
 
 def fill(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
@@ -216,7 +238,9 @@ def save_tensors(state: Mapping[str, Tensor], path: Path, dtype: torch.dtype | N
     """One safetensors file."""
     from safetensors.torch import save_file
 
-    tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in state.items()}
+    tensors = {
+        name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in state.items()
+    }
     save_file(tensors, path, {"format": "pt"})
 
 
@@ -235,7 +259,9 @@ def model_card(model: VideoLLM) -> str:
     """A README with the metadata that the Hub reads."""
     config = model.config
     base = config.language_model["pretrained"]
-    trained = ", ".join(f"{part} {how}" for part, how in (getattr(config, "training", None) or {}).items())
+    trained = ", ".join(
+        f"{part} {how}" for part, how in (getattr(config, "training", None) or {}).items()
+    )
     about = {"library_name": "mgv", "pipeline_tag": "video-text-to-text", "base_model": base}
     header = "\n".join(f"{key}: {json.dumps(value)}" for key, value in about.items())
     return (
@@ -262,18 +288,24 @@ def _training(model: VideoLLM, part: str) -> str:
     return str(chosen.get(part, "frozen"))
 
 
-def _save_part(network: Any, folder: Path, adapter: str, training: str, dtype: torch.dtype | None) -> None:
+def _save_part(
+    network: Any, folder: Path, adapter: str, training: str, dtype: torch.dtype | None
+) -> None:
     """A part's adapter, or all of its weights where it was trained in full."""
     if hasattr(network, "peft_config"):
         from peft.utils import get_peft_model_state_dict
 
         config = copy.copy(network.peft_config["default"])
-        config.base_model_name_or_path = None  # a place of this machine; config.json names the base model
+        config.base_model_name_or_path = (
+            None  # a place of this machine; config.json names the base model
+        )
         if isinstance(config.target_modules, set):
             config.target_modules = sorted(config.target_modules)  # equal models are equal files
         config.save_pretrained(folder / adapter)
         save_tensors(
-            get_peft_model_state_dict(network), folder / adapter / "adapter_model.safetensors", dtype
+            get_peft_model_state_dict(network),
+            folder / adapter / "adapter_model.safetensors",
+            dtype,
         )
     elif training == "full" and adapter == "adapter":
         network.save_pretrained(folder / "language_model")

@@ -91,7 +91,9 @@ def import_checkpoint(
     """
     output = output.absolute()
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        raise UsageError(f"{output}: is there already, and nothing of it is overwritten; name a new folder")
+        raise UsageError(
+            f"{output}: is there already, and nothing of it is overwritten; name a new folder"
+        )
     state: dict[str, Tensor] = {}
     for shard in read_shards(source):
         state |= shard
@@ -120,10 +122,14 @@ def import_checkpoint(
         else:
             base = _Base.find(parts, source, language_model)
             name = connector or _CONNECTOR[layout]
-            _write_model(name, parts, partial, output, base, source, vision_pretrained, connector_options)
+            _write_model(
+                name, parts, partial, output, base, source, vision_pretrained, connector_options
+            )
         replace_folder(partial, output)
     except KeyError as error:
-        raise WeightsError(f"{source}: the checkpoint is partial: missing {error.args[0]}") from error
+        raise WeightsError(
+            f"{source}: the checkpoint is partial: missing {error.args[0]}"
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     taken = len(state) - len(parts.aside)
@@ -140,7 +146,9 @@ def import_checkpoint(
 def read_shards(source: Path) -> Iterator[dict[str, Tensor]]:
     """The tensors of a file, or of each weights file of a folder. Raises WeightsError when one cannot be read."""
     if source.is_dir():
-        files = sorted(source.glob("*.safetensors")) or sorted([*source.glob("*.bin"), *source.glob("*.pth")])
+        files = sorted(source.glob("*.safetensors")) or sorted(
+            [*source.glob("*.bin"), *source.glob("*.pth")]
+        )
     else:
         files = [source]
     if not files or not files[0].is_file():
@@ -255,7 +263,13 @@ def _route_eva(name: str) -> Route | None:
 def _route_languagebind(name: str) -> Route | None:
     if name.startswith("vision_model.") and not _is_buffer(name):
         return "vision_encoder", name.removeprefix("vision_model.")
-    known = ("text_model.", "vision_model.", "text_projection.", "visual_projection.", "logit_scale")
+    known = (
+        "text_model.",
+        "vision_model.",
+        "text_projection.",
+        "visual_projection.",
+        "logit_scale",
+    )
     return ("aside", name) if name.startswith(known) else None
 
 
@@ -298,7 +312,9 @@ def eva_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             ours[f"encoder.layers.{block[1]}.self_attn.qkv.bias"] = bias
         elif block[2] != "attn.v_bias":
             old = next((old for old in names if block[2].startswith(old)), block[2])
-            ours[f"encoder.layers.{block[1]}.{names.get(old, old)}{block[2].removeprefix(old)}"] = tensor
+            ours[f"encoder.layers.{block[1]}.{names.get(old, old)}{block[2].removeprefix(old)}"] = (
+                tensor
+            )
     return ours
 
 
@@ -346,14 +362,19 @@ def _write_eva(state: dict[str, Tensor], folder: Path, source: Path) -> None:
     )
     with torch.device("meta"):
         tower = Blip2VisionModel(config)
-    norm = {f"post_layernorm.{name}": tensor for name, tensor in nn.LayerNorm(width).state_dict().items()}
+    norm = {
+        f"post_layernorm.{name}": tensor
+        for name, tensor in nn.LayerNorm(width).state_dict().items()
+    }
     check_shapes(tower.state_dict(), state | norm, str(source))
     config.save_pretrained(folder)
     save_tensors(state | norm, folder / "model.safetensors")
 
 
 def _num_layers(state: Mapping[str, Tensor], pattern: str) -> int:
-    return 1 + max((int(found[1]) for name in state if (found := re.match(pattern, name))), default=-1)
+    return 1 + max(
+        (int(found[1]) for name in state if (found := re.match(pattern, name))), default=-1
+    )
 
 
 # whole models
@@ -378,19 +399,28 @@ class _Base:
             known = LlamaConfig().to_dict().keys() - {"model_type", "architectures"} | ROPE_KEYS
             config = LlamaConfig(**{key: value for key, value in raw.items() if key in known})
             return cls(
-                name="language_model", config=config, tokenizer=load_tokenizer(str(source)), is_own=True
+                name="language_model",
+                config=config,
+                tokenizer=load_tokenizer(str(source)),
+                is_own=True,
             )
         if language_model is None:
-            raise UsageError(f"{source}: holds no language model; name its base with --language-model")
+            raise UsageError(
+                f"{source}: holds no language model; name its base with --language-model"
+            )
         if language_model == "random":
             model, tokenizer = random_language_model()
             return cls(name=language_model, config=model.config, tokenizer=tokenizer, is_own=False)
         where = find_language_model(language_model)
         try:
             config = AutoConfig.from_pretrained(where)
-            return cls(name=language_model, config=config, tokenizer=load_tokenizer(where), is_own=False)
+            return cls(
+                name=language_model, config=config, tokenizer=load_tokenizer(where), is_own=False
+            )
         except (OSError, ValueError) as error:
-            raise WeightsError(f"language model {language_model!r} cannot be read: {error}") from error
+            raise WeightsError(
+                f"language model {language_model!r} cannot be read: {error}"
+            ) from error
 
 
 def read_config(source: Path) -> dict[str, Any]:
@@ -457,7 +487,9 @@ def _write_model(
     written = processor_config(
         connector,
         tokens_per_frame=part.tokens_per_frame,
-        pixels=options.get("pixels", "video_crop" if connector == "video_llava" else "imagenet_squash"),
+        pixels=options.get(
+            "pixels", "video_crop" if connector == "video_llava" else "imagenet_squash"
+        ),
         image_size_px=spec.grid * PATCH_PX,
         language_config=base.config,
     )
@@ -472,13 +504,18 @@ def check_lora(state: Mapping[str, Tensor], config: Any, what: str) -> None:
     if not state:
         return
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    widths = {"q_proj": config.num_attention_heads * head, "v_proj": config.num_key_value_heads * head}
+    widths = {
+        "q_proj": config.num_attention_heads * head,
+        "v_proj": config.num_key_value_heads * head,
+    }
     rank = max((tensor.shape[0] for name, tensor in state.items() if "lora_A" in name), default=0)
     expected = {}
     for layer in range(config.num_hidden_layers):
         for target, width in widths.items():
             prefix = f"base_model.model.model.layers.{layer}.self_attn.{target}"
-            expected[f"{prefix}.lora_A.weight"] = torch.empty(rank, config.hidden_size, device="meta")
+            expected[f"{prefix}.lora_A.weight"] = torch.empty(
+                rank, config.hidden_size, device="meta"
+            )
             expected[f"{prefix}.lora_B.weight"] = torch.empty(width, rank, device="meta")
     check_shapes(expected, state, f"{what}: its LoRA does not fit the language model")
 
@@ -497,7 +534,9 @@ def _vision_spec(
     """The shape of the features that the connector reads: its width by its tensors, its grid by the tower's config."""
     if str(tower) == "random":
         return build_vision_encoder(published(connector).vision_encoder, "random", **options).spec
-    first = {"video_llava": "mlp.0.weight", "llama_vid": "key_proj.weight"}.get(connector, "proj.weight")
+    first = {"video_llava": "mlp.0.weight", "llama_vid": "key_proj.weight"}.get(
+        connector, "proj.weight"
+    )
     if first not in state:
         raise WeightsError(f"the checkpoint has no {first} for the connector {connector}")
     width = state[first].shape[1] // (4 if first == "proj.weight" else 1)
@@ -532,8 +571,12 @@ def _connector_options(connector: str, state: Mapping[str, Tensor], source: Path
             "hidden_size": words.shape[1],
             "num_hidden_layers": _num_layers(state, r"qformer\.encoder\.layer\.(\d+)\."),
             "num_attention_heads": max(1, words.shape[1] // 64),
-            "intermediate_size": state["qformer.encoder.layer.0.intermediate_query.dense.weight"].shape[0],
-            "max_position_embeddings": state["qformer.embeddings.position_embeddings.weight"].shape[0],
+            "intermediate_size": state[
+                "qformer.encoder.layer.0.intermediate_query.dense.weight"
+            ].shape[0],
+            "max_position_embeddings": state["qformer.embeddings.position_embeddings.weight"].shape[
+                0
+            ],
         },
     }
 

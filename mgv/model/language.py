@@ -46,7 +46,9 @@ def load_language_model(
     options |= {"dtype": dtype, "attn_implementation": "sdpa"}
     try:
         tokenizer = load_tokenizer(where)
-        model, found = AutoModelForCausalLM.from_pretrained(where, output_loading_info=True, **options)
+        model, found = AutoModelForCausalLM.from_pretrained(
+            where, output_loading_info=True, **options
+        )
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise WeightsError(f"language model {pretrained!r} cannot be loaded: {first}") from error
@@ -61,14 +63,18 @@ def find_language_model(pretrained: str) -> str:
     """The folder or hub id that transformers reads."""
     if pretrained != "starter":
         if pretrained.startswith(("/", ".", "~")) and not Path(pretrained).is_dir():
-            raise WeightsError(f"language model {pretrained!r}: no such folder; name a folder or a hub id")
+            raise WeightsError(
+                f"language model {pretrained!r}: no such folder; name a folder or a hub id"
+            )
         return pretrained
     from mgv.starter.weights import language_model_dir
 
     return str(language_model_dir())
 
 
-def weights_options(quantization: Quantization, device_map: str | None, place: str) -> dict[str, Any]:
+def weights_options(
+    quantization: Quantization, device_map: str | None, place: str
+) -> dict[str, Any]:
     """Arguments of transformers' `from_pretrained` for weights that are quantised (on the device `place`) or spread
     over several GPUs."""
     import torch
@@ -87,9 +93,13 @@ def quantization_config(quantization: Quantization) -> Any:
     import torch
 
     if quantization not in get_args(Quantization):
-        raise ConfigError(f"quantization {quantization!r} is none of {', '.join(get_args(Quantization))}")
+        raise ConfigError(
+            f"quantization {quantization!r} is none of {', '.join(get_args(Quantization))}"
+        )
     if not torch.cuda.is_available():
-        raise ConfigError(f"quantization {quantization}: needs a CUDA GPU, none is here; use `none`")
+        raise ConfigError(
+            f"quantization {quantization}: needs a CUDA GPU, none is here; use `none`"
+        )
     if find_spec("bitsandbytes") is None:
         raise ConfigError(f"quantization {quantization}: needs `pip install bitsandbytes`")
     from transformers import BitsAndBytesConfig
@@ -135,13 +145,22 @@ def sentencepiece_tokenizer(model_file: Path) -> Any:
     tokenizer = Tokenizer(
         models.BPE(vocab=vocab, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
     )
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    steps = [
+        decoders.Replace("▁", " "),
+        decoders.ByteFallback(),
+        decoders.Fuse(),
+        decoders.Strip(" ", 1, 0),
+    ]
     tokenizer.decoder = decoders.Sequence(steps)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", vocab["<s>"])]
     )
-    tokenizer.add_special_tokens([AddedToken(t, normalized=False) for t in ("<unk>", "<s>", "</s>")])
+    tokenizer.add_special_tokens(
+        [AddedToken(t, normalized=False) for t in ("<unk>", "<s>", "</s>")]
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
     )
@@ -162,7 +181,11 @@ def random_language_model(seed: int = 0, **overrides: Any) -> tuple[Any, Any]:
         "max_position_embeddings": 1024,
     }
     config = LlamaConfig(
-        vocab_size=len(tokenizer), bos_token_id=1, eos_token_id=2, pad_token_id=0, **(sizes | overrides)
+        vocab_size=len(tokenizer),
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+        **(sizes | overrides),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -180,9 +203,15 @@ def byte_tokenizer() -> Any:
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[], unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(t, normalized=False) for t in ("<unk>", "<s>", "</s>")])
+    tokenizer.add_special_tokens(
+        [AddedToken(t, normalized=False) for t in ("<unk>", "<s>", "</s>")]
+    )
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<unk>"
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        pad_token="<unk>",
     )
 
 

@@ -38,11 +38,16 @@ def read_sample(sample: Sample, processor: Processor, root: Path = Path()) -> Cl
     return read_stretch(path, start_s, end_s, video.frame_rate, processor)
 
 
-def read_stretch(path: Path, start_s: float, end_s: float, frame_rate: float, processor: Processor) -> Clip:
+def read_stretch(
+    path: Path, start_s: float, end_s: float, frame_rate: float, processor: Processor
+) -> Clip:
     """The frames that the processor's rule takes of [start_s, end_s] of a video."""
     times_s = processor.sample_times(start_s, end_s, frame_rate)
     reading_s = processor.reading_times(times_s, frame_rate)
     frames = read_all_frames(path, reading_s, size_px=processor.config.image_size_px).frames
     return Clip(
-        question="", frames=frames, frame_times_s=tuple(times_s[: len(frames)]), frame_rate=frame_rate
+        question="",
+        frames=frames,
+        frame_times_s=tuple(times_s[: len(frames)]),
+        frame_rate=frame_rate,
     )

@@ -24,8 +24,22 @@ from torch.nn.utils.rnn import pad_sequence
 from mgv.encoders.vision import to_pixel_values
 from mgv.errors import ConfigError, UsageError, WeightsError
 from mgv.media.frames import frame_times
-from mgv.model.captions import CaptionRule, cut_evenly, movie_captions, nearest_captions, upstream_captions
-from mgv.model.prompt import Piece, SegmentEncoder, adds_bos, find_chat, find_layout, frame_pieces, joined
+from mgv.model.captions import (
+    CaptionRule,
+    cut_evenly,
+    movie_captions,
+    nearest_captions,
+    upstream_captions,
+)
+from mgv.model.prompt import (
+    Piece,
+    SegmentEncoder,
+    adds_bos,
+    find_chat,
+    find_layout,
+    frame_pieces,
+    joined,
+)
 from mgv.model.sampling import even_subset, floor_step_indices, linspace_indices, per_second_indices
 from mgv.model.video_llm import IGNORED
 from mgv.records import Cue
@@ -89,10 +103,18 @@ class Limits:
 
 LIMITS = {
     "minigpt4_video": Limits(
-        num_frames=45, subtitle_words=400, prompt_tokens=3700, train_prompt_tokens=3600, answer_tokens=256
+        num_frames=45,
+        subtitle_words=400,
+        prompt_tokens=3700,
+        train_prompt_tokens=3600,
+        answer_tokens=256,
     ),
     "minigpt4_video_mistral": Limits(
-        num_frames=90, subtitle_words=800, prompt_tokens=7500, train_prompt_tokens=7200, answer_tokens=512
+        num_frames=90,
+        subtitle_words=800,
+        prompt_tokens=7500,
+        train_prompt_tokens=7200,
+        answer_tokens=512,
     ),
     "minigpt_v2": Limits(num_frames=1, train_prompt_tokens=3800, answer_tokens=1024),
     "video_llava": Limits(num_frames=8, prompt_tokens=3072, cut="right", train_tokens=3072),
@@ -118,14 +140,22 @@ class CutReport:
     def is_cut(self) -> bool:
         """Whether anything was left out."""
         cut = self.num_tokens_cut + self.num_answer_tokens_cut
-        return cut > 0 or self.num_frames < self.num_frames_given or self.num_words < self.num_words_given
+        return (
+            cut > 0
+            or self.num_frames < self.num_frames_given
+            or self.num_words < self.num_words_given
+        )
 
     def __str__(self) -> str:
         return (
             f"{self.num_tokens} prompt tokens: {self.num_frames} of {self.num_frames_given} frames, "
             f"{self.num_words} of {self.num_words_given} caption words"
             + (f"; {self.num_tokens_cut} prompt tokens cut off" if self.num_tokens_cut else "")
-            + (f"; {self.num_answer_tokens_cut} answer tokens cut off" if self.num_answer_tokens_cut else "")
+            + (
+                f"; {self.num_answer_tokens_cut} answer tokens cut off"
+                if self.num_answer_tokens_cut
+                else ""
+            )
         )
 
 
@@ -199,7 +229,9 @@ class ProcessorConfig:
 class Processor:
     """Clips -> a Batch."""
 
-    def __init__(self, config: ProcessorConfig, tokenizer: Any, question_tokenizer: Any = None) -> None:
+    def __init__(
+        self, config: ProcessorConfig, tokenizer: Any, question_tokenizer: Any = None
+    ) -> None:
         self.config, self.tokenizer, self.question_tokenizer = config, tokenizer, question_tokenizer
         self.layout = find_layout(config.prompt)
         self.chat_name = config.chat or self.layout.chat
@@ -216,7 +248,9 @@ class Processor:
             raise UsageError("no clips to process")
         learns = clips[0].answer is not None
         if any((clip.answer is not None) != learns for clip in clips):
-            raise UsageError("a batch mixes clips with an answer (training) and without (generation)")
+            raise UsageError(
+                "a batch mixes clips with an answer (training) and without (generation)"
+            )
         prompts = [self.write(clip) for clip in clips]
         rows = [prompt.input_ids + prompt.answer_ids for prompt in prompts]
         batch = Batch(
@@ -256,10 +290,14 @@ class Processor:
             shown, frames, report = self._fit(clip, longest, 0)
             num_cut = sum(num_cut for _, _, num_cut in written)
             report = replace(report, num_answer_tokens_cut=num_cut)
-            prompts.append(Prompt(input_ids=shown, frames=tuple(frames), answer_ids=[], report=report))
+            prompts.append(
+                Prompt(input_ids=shown, frames=tuple(frames), answer_ids=[], report=report)
+            )
             rows.append(shown + [i for ids, _, _ in written for i in ids])
             targets.append([IGNORED] * len(shown) + [i for _, labels, _ in written for i in labels])
-            branches.append([0] * len(shown) + [k for k, (ids, _, _) in enumerate(written, 1) for _ in ids])
+            branches.append(
+                [0] * len(shown) + [k for k, (ids, _, _) in enumerate(written, 1) for _ in ids]
+            )
         batch = Batch(
             input_ids=_pad(rows, self._pad_id, left=False),
             attention_mask=_pad([[1] * len(row) for row in rows], 0, left=False),
@@ -352,7 +390,10 @@ class Processor:
         tokenizer.truncation_side = "left"
         as_trained = self.config.mode == "upstream" and clips[0].answer is not None
         encoded = tokenizer(
-            [clip.question.strip().replace("\n", "") if as_trained else clip.question for clip in clips],
+            [
+                clip.question.strip().replace("\n", "") if as_trained else clip.question
+                for clip in clips
+            ],
             padding="longest",
             truncation=True,
             max_length=QUESTION_TOKENS,
@@ -366,7 +407,9 @@ class Processor:
             raise UsageError(
                 "the clip has no frames; decode some first (an empty or unreadable stretch of video?)"
             )
-        if clip.frames is not None and (clip.frames.dtype != np.uint8 or clip.frames.shape[3:] != (3,)):
+        if clip.frames is not None and (
+            clip.frames.dtype != np.uint8 or clip.frames.shape[3:] != (3,)
+        ):
             raise UsageError(
                 f"the clip's frames are {clip.frames.dtype} {list(clip.frames.shape)}, expected uint8 [T, H, W, 3]"
             )
@@ -374,18 +417,28 @@ class Processor:
             raise UsageError(
                 f"the clip has cues but {len(clip.frame_times_s)} frame times for {clip.num_frames} frames"
             )
-        return self._write_corrected(clip) if self.config.mode == "corrected" else self._write_upstream(clip)
+        return (
+            self._write_corrected(clip)
+            if self.config.mode == "corrected"
+            else self._write_upstream(clip)
+        )
 
     # corrected
 
     def _write_corrected(self, clip: Clip) -> Prompt:
         answer_ids, num_answer_cut = self._answer(clip)
         asked = self._asked(clip)
-        shown, frames, report = self._fit(clip, len(asked), len(answer_ids) or self.config.max_new_tokens)
+        shown, frames, report = self._fit(
+            clip, len(asked), len(answer_ids) or self.config.max_new_tokens
+        )
         report = replace(report, num_answer_tokens_cut=num_answer_cut)
-        return Prompt(input_ids=shown + asked, frames=tuple(frames), answer_ids=answer_ids, report=report)
+        return Prompt(
+            input_ids=shown + asked, frames=tuple(frames), answer_ids=answer_ids, report=report
+        )
 
-    def _fit(self, clip: Clip, num_asked: int, num_answer: int) -> tuple[list[int], list[int], CutReport]:
+    def _fit(
+        self, clip: Clip, num_asked: int, num_answer: int
+    ) -> tuple[list[int], list[int], CutReport]:
         """What stands ahead of a question of that many tokens, and the frames it shows."""
         room = self.config.context_tokens - num_answer
         captions_room = int(room * SUBTITLE_SHARE) if clip.cues else 0
@@ -400,7 +453,9 @@ class Processor:
             if num_frames > 1:
                 num_frames = max(1, num_frames - -(-excess // (self.config.tokens_per_frame + 4)))
             elif captions_room > 0:
-                captions_room = max(0, min(captions_room, sum(map(len, map(self.encode, captions)))) - excess)
+                captions_room = max(
+                    0, min(captions_room, sum(map(len, map(self.encode, captions)))) - excess
+                )
             else:
                 raise UsageError(
                     f"the question ({num_asked} tokens) and one frame ({len(shown)}) do not fit: the model reads "
@@ -421,7 +476,10 @@ class Processor:
             return [""] * len(frames)
         times_s = [clip.frame_times_s[frame] for frame in frames]
         captions = [self.encode.clean(text) for text in nearest_captions(clip.cues, times_s)]
-        lengths = [len(self.encode(f"{self.layout.caption_open}{text} ")) if text else 0 for text in captions]
+        lengths = [
+            len(self.encode(f"{self.layout.caption_open}{text} ")) if text else 0
+            for text in captions
+        ]
         kept = cut_evenly(lengths, room)
         return [self._cut_words(text, kept[i], lengths[i]) for i, text in enumerate(captions)]
 
@@ -480,19 +538,27 @@ class Processor:
         num_frames = min(clip.num_frames, limits.num_frames)
         captions = self._upstream_captions(clip, num_frames)
         order = list(range(num_frames))
-        if layout.double_bos and layout.upstream_captions and (learns or self.config.mode == "upstream_eval"):
+        if (
+            layout.double_bos
+            and layout.upstream_captions
+            and (learns or self.config.mode == "upstream_eval")
+        ):
             order += [num_frames - 1] * (limits.num_frames - num_frames)
             captions += [""] * (limits.num_frames - num_frames)
         before, after = layout.movie if layout.movie and any(captions) else ("", "")
         bos = self.tokenizer.bos_token or "" if layout.double_bos and is_own_chat else ""
-        evaluation_space = " " if self.config.mode == "upstream_eval" and layout.upstream_captions else ""
+        evaluation_space = (
+            " " if self.config.mode == "upstream_eval" and layout.upstream_captions else ""
+        )
         asked = [question for question, _ in clip.history] + [clip.question]
         if learns and layout.train_strips:
             asked = [question.strip() for question in asked]
         turns = [f"{after}{layout.after_frames}{asked[0]}{assistant}"]
         for (_, answer), question in zip(clip.history, asked[1:], strict=True):
             follows = f"{bos}{chat.user}{question}{assistant}"
-            if bos and not learns:  # MiniGPT-v2's demo: all turns are one text, and an answer has no end
+            if (
+                bos and not learns
+            ):  # MiniGPT-v2's demo: all turns are one text, and an answer has no end
                 turns[-1] += f"{answer}{follows}"
             else:
                 turns.append(f"{answer}{chat.end}{follows}")
@@ -512,16 +578,23 @@ class Processor:
             return [""] * num_frames
         start_s = clip.frame_times_s[0]
         times_s = [time_s - start_s for time_s in clip.frame_times_s[:num_frames]]
-        cues = [Cue(start_s=c.start_s - start_s, end_s=c.end_s - start_s, text=c.text) for c in clip.cues]
+        cues = [
+            Cue(start_s=c.start_s - start_s, end_s=c.end_s - start_s, text=c.text)
+            for c in clip.cues
+        ]
         if self.layout.movie:
             return movie_captions(cues, times_s)
         if clip.frame_rate <= 0:
-            raise UsageError("the upstream modes walk the source's frames: give the clip its frame_rate")
+            raise UsageError(
+                "the upstream modes walk the source's frames: give the clip its frame_rate"
+            )
         indices = [round(time_s * clip.frame_rate) for time_s in times_s]
         rule: CaptionRule = "training" if clip.answer is not None else "inference"
         if self.config.mode == "upstream_eval":
             rule = "evaluation"
-        return upstream_captions(cues, indices, clip.frame_rate, self.config.limits.subtitle_words, rule)
+        return upstream_captions(
+            cues, indices, clip.frame_rate, self.config.limits.subtitle_words, rule
+        )
 
     def _cut_upstream(
         self, clip: Clip, ids: list[int], answer_ids: list[int] | None, captions: list[str]
@@ -554,7 +627,9 @@ class Processor:
             num_tokens_cut=len(whole) - len(kept),
             num_answer_tokens_cut=len(answer_ids or []) - len(kept_answer),
         )
-        return Prompt(input_ids=kept, frames=tuple(range(num_shown)), answer_ids=kept_answer, report=report)
+        return Prompt(
+            input_ids=kept, frames=tuple(range(num_shown)), answer_ids=kept_answer, report=report
+        )
 
     # files
 

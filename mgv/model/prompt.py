@@ -30,16 +30,18 @@ class Chat:
     """After an answer."""
 
 
-_ASSISTANT = (
-    "artificial intelligence assistant. The assistant gives helpful, detailed, and polite answers to the"
-)
+_ASSISTANT = "artificial intelligence assistant. The assistant gives helpful, detailed, and polite answers to the"
 VICUNA_V1 = f"A chat between a curious user and an {_ASSISTANT} user's questions. "
 LLAVA_V1 = f"A chat between a curious human and an {_ASSISTANT} human's questions. "
 
 CHATS = {
     "inst": Chat(opening="[INST] ", user="[INST] ", assistant=" [/INST]", end="</s>"),
-    "vicuna_v1": Chat(opening=f"{VICUNA_V1}USER: ", user="USER: ", assistant=" ASSISTANT:", end="</s>"),
-    "llava_v1": Chat(opening=f"{LLAVA_V1}USER: ", user="USER: ", assistant=" ASSISTANT:", end="</s>"),
+    "vicuna_v1": Chat(
+        opening=f"{VICUNA_V1}USER: ", user="USER: ", assistant=" ASSISTANT:", end="</s>"
+    ),
+    "llava_v1": Chat(
+        opening=f"{LLAVA_V1}USER: ", user="USER: ", assistant=" ASSISTANT:", end="</s>"
+    ),
 }
 """The published chats; `tokenizer` stands for the language model's own template, `plain` for lines: a question, its
 answer, and the tokenizer's end mark."""
@@ -116,7 +118,9 @@ def find_layout(name: str) -> Layout:
     return PROMPTS[name]
 
 
-def frame_pieces(layout: Layout, captions: Sequence[str], order: Sequence[int] | None = None) -> list[Piece]:
+def frame_pieces(
+    layout: Layout, captions: Sequence[str], order: Sequence[int] | None = None
+) -> list[Piece]:
     """Each frame in order with its caption: `<Img>` FRAME `<Cap>text `. `order` may show a frame twice."""
     pieces: list[Piece] = []
     for place, frame in enumerate(order if order is not None else range(len(captions))):
@@ -160,7 +164,9 @@ def find_chat(name: str, tokenizer: Any) -> Chat:
     lead, rest = rest.split(answer)
     between, assistant = rest.split(second)
     end = tokenizer.eos_token if between.startswith(tokenizer.eos_token) else ""
-    opening = opening.removeprefix(tokenizer.bos_token or "") if not _is_chat_mark(tokenizer) else opening
+    opening = (
+        opening.removeprefix(tokenizer.bos_token or "") if not _is_chat_mark(tokenizer) else opening
+    )
     assert assistant.startswith(lead.rstrip()), "the template opens an answer in two ways"
     return Chat(opening=opening, user=between.removeprefix(end), assistant=assistant, end=end)
 
@@ -195,7 +201,9 @@ class SegmentEncoder:
 
     def __call__(self, text: str) -> list[int]:
         """One text, no BOS. Special tokens written in it are taken as such."""
-        return self._encode(f" {text}" if self._skips_prefix_before_space and text[:1] == " " else text)
+        return self._encode(
+            f" {text}" if self._skips_prefix_before_space and text[:1] == " " else text
+        )
 
     def clean(self, text: str) -> str:
         """A person's text without the written form of special tokens."""

@@ -44,15 +44,21 @@ class VideoSession:
         from transformers import LogitsProcessorList
 
         sureness = Confidence()
-        new_ids = self.generate(question, history, logits_processor=LogitsProcessorList([sureness]), **kwargs)
+        new_ids = self.generate(
+            question, history, logits_processor=LogitsProcessorList([sureness]), **kwargs
+        )
         text: str = self.processor.tokenizer.decode(new_ids[0], skip_special_tokens=True)
         return text.strip(), sureness.mean()
 
     @torch.no_grad()
-    def generate(self, question: str, history: tuple[tuple[str, str], ...] = (), **kwargs: Any) -> Tensor:
+    def generate(
+        self, question: str, history: tuple[tuple[str, str], ...] = (), **kwargs: Any
+    ) -> Tensor:
         """The answer's token ids, [1, new]."""
         clip = replace(self.clip, question=question, history=history, answer=None)
-        batch = self.processor([clip], vision=False).to(self.model.get_input_embeddings().weight.device)  # type: ignore[arg-type]
+        batch = self.processor([clip], vision=False).to(
+            self.model.get_input_embeddings().weight.device
+        )  # type: ignore[arg-type]
         visual = self._look(batch)
         ids: list[int] = batch.input_ids[0].tolist()
         self._keep_shared(ids)
@@ -91,7 +97,10 @@ class VideoSession:
         from transformers import DynamicCache
 
         shared = 0
-        while shared < min(len(self._cached_ids), len(ids) - 1) and self._cached_ids[shared] == ids[shared]:
+        while (
+            shared < min(len(self._cached_ids), len(ids) - 1)
+            and self._cached_ids[shared] == ids[shared]
+        ):
             shared += 1
         slides = self._cache is not None and any(
             getattr(layer, "is_sliding", False) for layer in self._cache.layers
@@ -116,4 +125,6 @@ class Confidence:
 
     def mean(self) -> float:
         """The geometric mean of the probabilities; 0 where nothing was written."""
-        return math.exp(sum(self._log_chances) / len(self._log_chances)) if self._log_chances else 0.0
+        return (
+            math.exp(sum(self._log_chances) / len(self._log_chances)) if self._log_chances else 0.0
+        )

@@ -153,7 +153,10 @@ class VideoLLM(PreTrainedModel):  # type: ignore[misc]
         if asked is not None:
             # where an upstream limit has cut off every answer there is nothing to learn, and the mean of nothing is NaN
             output.loss = F.cross_entropy(
-                output.logits.flatten(0, 1).float(), asked.flatten(), ignore_index=IGNORED, reduction="sum"
+                output.logits.flatten(0, 1).float(),
+                asked.flatten(),
+                ignore_index=IGNORED,
+                reduction="sum",
             ) / max(1, int((asked != IGNORED).sum()))
         return output
 

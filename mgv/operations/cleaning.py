@@ -172,7 +172,9 @@ def clean(
     )
 
 
-def _old_libraries(workspace: Workspace, keep: int, age: timedelta, keep_receipts: bool) -> list[str]:
+def _old_libraries(
+    workspace: Workspace, keep: int, age: timedelta, keep_receipts: bool
+) -> list[str]:
     """Tags of the libraries that may go, the oldest first."""
     from mgv import registry
 
@@ -184,7 +186,9 @@ def _old_libraries(workspace: Workspace, keep: int, age: timedelta, keep_receipt
     if keep_receipts:
         needed |= _tags_of_receipts(workspace)
     before = datetime.now(UTC) - age
-    return [each.tag for each in kept[:-keep] if each.tag not in needed and _finished(each) < before]
+    return [
+        each.tag for each in kept[:-keep] if each.tag not in needed and _finished(each) < before
+    ]
 
 
 def _finished(manifest: Manifest) -> datetime:
@@ -231,7 +235,9 @@ class _Libraries:
             return []
         waiting = self.waiting()
         retired = self._retired()
-        held = [manifest for tag in waiting if (manifest := read_manifest(retired[tag])) is not None]
+        held = [
+            manifest for tag in waiting if (manifest := read_manifest(retired[tag])) is not None
+        ]
         held += versions(self._workspace)
         store = Retention(self._workspace.store_uri)
         gone = sorted(retired.keys() - waiting)
@@ -247,7 +253,9 @@ class _Libraries:
             for tag in gone:
                 retired[tag].unlink()
         what = f"tables of {', '.join(gone)} and between" if gone else "tables between libraries"
-        return [Removal(kind="library", what=what, num_bytes=num_bytes)] if gone or num_bytes else []
+        return (
+            [Removal(kind="library", what=what, num_bytes=num_bytes)] if gone or num_bytes else []
+        )
 
 
 def _old_files(workspace: Workspace, age: timedelta, grace: timedelta) -> Iterator[Removal]:
@@ -260,7 +268,9 @@ def _old_files(workspace: Workspace, age: timedelta, grace: timedelta) -> Iterat
 
     def untouched(path: Path, since: timedelta) -> bool:
         files = (
-            [path, *(each for each in path.rglob("*") if not each.is_symlink())] if path.is_dir() else [path]
+            [path, *(each for each in path.rglob("*") if not each.is_symlink())]
+            if path.is_dir()
+            else [path]
         )
         return max(each.lstat().st_mtime for each in files) <= now - since.total_seconds()
 
@@ -286,11 +296,17 @@ def _temporary(workspace: Workspace) -> Iterator[Path]:
     for top in ("data", "models", "results"):
         for folder, folders, names in os.walk(workspace.root / top):
             here = Path(folder)
-            if here in (workspace.videos_dir, workspace.root / "data" / "library", workspace.states_dir):
+            if here in (
+                workspace.videos_dir,
+                workspace.root / "data" / "library",
+                workspace.states_dir,
+            ):
                 folders.clear()
                 continue
             found = [
-                name for name in (*folders, *names) if _is_temporary(name) or _is_store_aside(here / name)
+                name
+                for name in (*folders, *names)
+                if _is_temporary(name) or _is_store_aside(here / name)
             ]
             folders[:] = [name for name in folders if name not in found]
             yield from (here / name for name in sorted(found))
@@ -303,7 +319,9 @@ def _is_temporary(name: str) -> bool:
 def _is_store_aside(path: Path) -> bool:
     """Whether a folder is a damaged store that a rebuild has put aside: by its name, and a table in it."""
     named = re.fullmatch(r"library\.broken(-[0-9]+)?", path.name) is not None
-    return named and any((path / f"{table}.lance").is_dir() for table in ("videos", "frames", "segments"))
+    return named and any(
+        (path / f"{table}.lance").is_dir() for table in ("videos", "frames", "segments")
+    )
 
 
 def _delete(path: Path) -> None:

@@ -37,7 +37,9 @@ def fix(start: Path, on_step: Callable[[HealthCheck], None] = lambda _: None) ->
     tried: set[str] = set()
     while True:
         checks = examine(start)
-        todo = next((each for each in checks if each.fix and not each.ok and each.name not in tried), None)
+        todo = next(
+            (each for each in checks if each.fix and not each.ok and each.name not in tried), None
+        )
         if todo is None:
             return checks
         tried.add(todo.name)
@@ -59,7 +61,9 @@ def _programs() -> Iterator[HealthCheck]:
     supported = (3, 11) <= sys.version_info[:2] < (3, 14)
     yield check("python", supported, version, "use Python 3.11, 3.12 or 3.13")
     git = shutil.which("git")
-    yield check("git", git is not None, git or "not found", "install git; a workspace is a git repository")
+    yield check(
+        "git", git is not None, git or "not found", "install git; a workspace is a git repository"
+    )
 
 
 def _packages() -> Iterator[HealthCheck]:

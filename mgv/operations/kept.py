@@ -56,7 +56,9 @@ def _git(workspace: Workspace) -> HealthCheck:
     return check(
         "git repository",
         age_s < _OLD_S,
-        f".git/index.lock is {age_s / 60:.0f} minutes old" if age_s >= _OLD_S else "no lock was left behind",
+        f".git/index.lock is {age_s / 60:.0f} minutes old"
+        if age_s >= _OLD_S
+        else "no lock was left behind",
         f"when no git command is running: rm {lock}",
     )
 
@@ -65,11 +67,15 @@ def _stages(workspace: Workspace) -> HealthCheck:
     for name in ("dvc.yaml", "dvc.lock"):
         path = workspace.root / name
         try:
-            if path.exists() and not isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict):
+            if path.exists() and not isinstance(
+                yaml.safe_load(path.read_text(encoding="utf-8")), dict
+            ):
                 raise ValueError("it holds no stages")
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             reason = " ".join(str(error).split())[:120]
-            return check("stages", False, f"{name} cannot be read ({reason})", f"git checkout HEAD -- {name}")
+            return check(
+                "stages", False, f"{name} cannot be read ({reason})", f"git checkout HEAD -- {name}"
+            )
     return check("stages", True, "dvc.yaml and dvc.lock can be read", "")
 
 
@@ -91,14 +97,18 @@ def _videos(workspace: Workspace) -> Iterator[HealthCheck]:
     advice = f"dvc checkout {VIDEOS_POINTER} (brings them back), or mgv materialize (lets them go)"
     if len(gone) == len(held):
         advice = f"dvc checkout {VIDEOS_POINTER} (or mount the disk that data/videos is on)"
-    found = f"{len(names)} videos" + (f"; {len(gone)} files are gone: {', '.join(gone[:3])}" if gone else "")
+    found = f"{len(names)} videos" + (
+        f"; {len(gone)} files are gone: {', '.join(gone[:3])}" if gone else ""
+    )
     yield check("videos", not gone, found, advice)
     lost = [name for name, own in held.items() if versioning.cached(root, own) is None]
     can_fix = bool(lost) and all((workspace.videos_dir / name).is_file() for name in lost)
     yield check(
         "DVC cache",
         not lost,
-        f"{len(lost)} of {len(held)} files are not in it" if lost else f"holds all {len(held)} files",
+        f"{len(lost)} of {len(held)} files are not in it"
+        if lost
+        else f"holds all {len(held)} files",
         _FIX if can_fix else f"dvc fetch {VIDEOS_POINTER} (from a remote, where there is one)",
         fix=track if can_fix else None,
     )
@@ -108,7 +118,9 @@ def _track(workspace: Workspace) -> None:
     with workspace.writing():
         pointer = workspace.root / VIDEOS_POINTER
         if versioning.tracked_version(workspace.root, VIDEOS_POINTER) is None and pointer.exists():
-            pointer.rename(pointer.with_suffix(".dvc.broken"))  # DVC would not write over what it cannot read
+            pointer.rename(
+                pointer.with_suffix(".dvc.broken")
+            )  # DVC would not write over what it cannot read
         versioning.track(workspace.root, workspace.videos_dir)
         keep_versions(workspace)
 
@@ -133,7 +145,9 @@ def _remembered(workspace: Workspace) -> HealthCheck:
 def _manifests(workspace: Workspace) -> Iterator[HealthCheck]:
     """data/library.json and data/manifests/TAG.json: each can stand in for the other."""
     damaged = [
-        path for path in workspace.manifests_dir.glob("*.json") if is_tag(path.stem) and not _reads(path)
+        path
+        for path in workspace.manifests_dir.glob("*.json")
+        if is_tag(path.stem) and not _reads(path)
     ]
     yield check(
         "libraries",
@@ -145,7 +159,9 @@ def _manifests(workspace: Workspace) -> Iterator[HealthCheck]:
         fix=partial(_mend_manifests, workspace, damaged),
     )
     if not _reads(workspace.manifest):
-        yield check("library.json", False, "cannot be read", _FIX, fix=partial(_mend_newest, workspace))
+        yield check(
+            "library.json", False, "cannot be read", _FIX, fix=partial(_mend_newest, workspace)
+        )
 
 
 def _reads(path: Path) -> bool:
@@ -187,7 +203,11 @@ def _library(workspace: Workspace) -> Iterator[HealthCheck]:
         return  # said above
     if manifest is None:
         yield check(
-            "library", False, "nothing materialised yet", "mgv ingest FILES && mgv materialize", optional=True
+            "library",
+            False,
+            "nothing materialised yet",
+            "mgv ingest FILES && mgv materialize",
+            optional=True,
         )
         return
     fault = damage(workspace.store_uri, manifest.versions) or _missing(workspace, manifest)
@@ -237,7 +257,12 @@ def _champion(workspace: Workspace) -> Iterator[HealthCheck]:
         return
     if fault := damage(workspace.store_uri, manifest.versions):
         found = f"its library {manifest.tag} is damaged: {fault}"
-        yield check("champion", False, found, "mgv materialize --rebuild && mgv promote --library-tag newest")
+        yield check(
+            "champion",
+            False,
+            found,
+            "mgv materialize --rebuild && mgv promote --library-tag newest",
+        )
         return
     is_newest = newest is not None and newest.tag == manifest.tag
     found = f"{current.version} with library {manifest.tag}"

@@ -56,7 +56,9 @@ def _library(workspace: Workspace) -> Iterator[Metric]:
     }
     for name, (text, value) in figures.items():
         yield Metric(name=name, help=text, value=value)
-    yield Metric(name="mgv_library_info", help="The newest library.", value=1, labels={"tag": manifest.tag})
+    yield Metric(
+        name="mgv_library_info", help="The newest library.", value=1, labels={"tag": manifest.tag}
+    )
     if manifest.finished_at:
         yield Metric(
             name="mgv_library_finished_timestamp_seconds",
@@ -79,7 +81,9 @@ def _models(workspace: Workspace) -> Iterator[Metric]:
         )
         for each in published:
             if each.version == current.version:
-                yield from _scores("mgv_champion_score", "The live model's evaluation.", each.metrics)
+                yield from _scores(
+                    "mgv_champion_score", "The live model's evaluation.", each.metrics
+                )
     try:
         last = json.loads((workspace.results_dir / "metrics.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -96,12 +100,17 @@ def _scores(name: str, text: str, scores: dict[str, Any]) -> Iterator[Metric]:
 def _disk(workspace: Workspace) -> Iterator[Metric]:
     for kind, num_bytes in disk_usage(workspace).items():
         yield Metric(
-            name="mgv_disk_bytes", help="What the workspace takes.", value=num_bytes, labels={"kind": kind}
+            name="mgv_disk_bytes",
+            help="What the workspace takes.",
+            value=num_bytes,
+            labels={"kind": kind},
         )
     free = shutil.disk_usage(workspace.root).free
     yield Metric(name="mgv_disk_free_bytes", help="Free on the workspace's disk.", value=free)
     if (budget_gb := workspace.params.operations.disk_budget_gb) is not None:
-        yield Metric(name="mgv_disk_budget_bytes", help="operations.disk_budget_gb.", value=budget_gb * 1e9)
+        yield Metric(
+            name="mgv_disk_budget_bytes", help="operations.disk_budget_gb.", value=budget_gb * 1e9
+        )
 
 
 def _retrain(workspace: Workspace) -> Iterator[Metric]:
@@ -176,4 +185,6 @@ def serve_metrics(workspace: Workspace, port: int) -> Any:
     try:
         return start_http_server(port, addr="127.0.0.1", registry=_prometheus(workspace))
     except OSError as error:
-        raise WorkspaceError(f"port {port} of 127.0.0.1 cannot be taken: {error.strerror}") from error
+        raise WorkspaceError(
+            f"port {port} of 127.0.0.1 cannot be taken: {error.strerror}"
+        ) from error

@@ -52,7 +52,9 @@ def live_at(workspace: Workspace, as_of: str) -> Live:
     last live with), a date or time (what was live then; a date means its end; UTC unless it says otherwise), or a git
     commit, branch or tag. Raises UsageError when it is none of these, WorkspaceError when what it names is not kept.
     """
-    last_live = next((e for e in reversed(history(workspace)) if as_of in (e.library_tag, e.version)), None)
+    last_live = next(
+        (e for e in reversed(history(workspace)) if as_of in (e.library_tag, e.version)), None
+    )
     if last_live is not None:
         return _live_with(workspace, last_live)
     if as_of == NEWEST or is_tag(as_of):
@@ -90,7 +92,9 @@ def _live_when(workspace: Workspace, moment: datetime) -> Live:
     for manifest in reversed(versions(workspace)):
         if manifest.finished_at and datetime.fromisoformat(manifest.finished_at) <= moment:
             return Live(manifest=manifest, model=None, version=None)
-    raise WorkspaceError(f"nothing that was live at {moment.isoformat(timespec='seconds')} is kept here")
+    raise WorkspaceError(
+        f"nothing that was live at {moment.isoformat(timespec='seconds')} is kept here"
+    )
 
 
 def _live_in(workspace: Workspace, commit: str) -> Live:
@@ -105,7 +109,9 @@ def _live_in(workspace: Workspace, commit: str) -> Live:
     text = versioning.read_at(root, commit, LIBRARY_POINTER)
     manifest = None if text is None else parse_manifest(text, f"library.json of {commit[:12]}")
     listing = versioning.tracked_version_at(root, commit, VIDEOS_POINTER)
-    if manifest is None or manifest.listing != listing:  # `mgv materialize` made it, not the DVC stage
+    if (
+        manifest is None or manifest.listing != listing
+    ):  # `mgv materialize` made it, not the DVC stage
         manifest = _made_of(workspace, listing) or manifest
     if manifest is None:
         raise WorkspaceError(

@@ -117,10 +117,14 @@ class Facts:
     def as_json(self) -> dict[str, Any]:
         """As run.json has it: without what was not asked."""
         content = {
-            name: value for name, value in asdict(self).items() if value is not None or name == "limit"
+            name: value
+            for name, value in asdict(self).items()
+            if value is not None or name == "limit"
         }
         for key in self.sets():
-            content[key] = {name: value for name, value in content[key].items() if value or name == "missing"}
+            content[key] = {
+                name: value for name, value in content[key].items() if value or name == "missing"
+            }
         return content
 
 

@@ -20,14 +20,18 @@ def push_to_hub(workspace: Workspace, version: str, repo_id: str) -> str:
     verify(about.folder)
     token = os.environ.get("HF_TOKEN")
     if not token:
-        raise ConfigError(f"{version} is published here, but not pushed: the environment has no HF_TOKEN")
+        raise ConfigError(
+            f"{version} is published here, but not pushed: the environment has no HF_TOKEN"
+        )
     from huggingface_hub import HfApi
 
     hub = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), token=token, library_name="mgv")
     try:
         address = hub.create_repo(repo_id, private=True, exist_ok=True)
         message = f"{version}, library {about.library_tag}"
-        commit = hub.upload_folder(repo_id=repo_id, folder_path=about.folder, commit_message=message)
+        commit = hub.upload_folder(
+            repo_id=repo_id, folder_path=about.folder, commit_message=message
+        )
         hub.create_tag(repo_id, tag=version, revision=commit.oid, exist_ok=True)
     except Exception as error:  # of its HTTP library, which differs by its version
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -56,7 +56,9 @@ def find_published(workspace: Workspace, version: str) -> PublishedVersion:
     """A version. Raises UsageError when there is none of that name."""
     names, current = version_names(workspace), champion(workspace)
     if version not in names:
-        raise UsageError(f"{version!r} is not published; `mgv models` lists {', '.join(names) or 'none yet'}")
+        raise UsageError(
+            f"{version!r} is not published; `mgv models` lists {', '.join(names) or 'none yet'}"
+        )
     folder = workspace.published_dir / version
     lineage = read_lineage(folder)
     return PublishedVersion(
@@ -143,11 +145,15 @@ def rollback(workspace: Workspace, *, reason: str = "") -> Promotion:
         entries = history(workspace)
         before = standing(entries)[:-1]
         if not before:
-            raise WorkspaceError("there is nothing to roll back to: `mgv models` shows what was live")
+            raise WorkspaceError(
+                "there is nothing to roll back to: `mgv models` shows what was live"
+            )
         wanted = before[-1]
         verify(workspace.published_dir / wanted.version)
         find_library(workspace, wanted.library_tag)
-        return _append(workspace, entries, "rollback", wanted.version, wanted.library_tag, reason, None)
+        return _append(
+            workspace, entries, "rollback", wanted.version, wanted.library_tag, reason, None
+        )
 
 
 def standing(entries: list[Promotion]) -> list[Promotion]:
@@ -171,7 +177,12 @@ def _append(
     flow_run: str | None,
 ) -> Promotion:
     entry = Promotion(
-        version=version, library_tag=library_tag, at=now(), action=action, reason=reason, flow_run=flow_run
+        version=version,
+        library_tag=library_tag,
+        at=now(),
+        action=action,
+        reason=reason,
+        flow_run=flow_run,
     )
     kept = {"format": FORMAT, "history": [asdict(each) for each in [*entries, entry]]}
     write_json(workspace.published_dir / "champion.json", kept)

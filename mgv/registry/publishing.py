@@ -58,7 +58,9 @@ def publish(
     """
     source = (model or workspace.root / DEFAULT_MODEL).absolute()
     if not (source / "config.json").is_file():
-        raise WorkspaceError(f"{source}: no model there (config.json is missing); train one: `mgv train`")
+        raise WorkspaceError(
+            f"{source}: no model there (config.json is missing); train one: `mgv train`"
+        )
     with writing(workspace):
         folder = workspace.published_dir
         partial = folder / ".partial"
@@ -104,7 +106,9 @@ def _is_same(candidate: _Candidate, published: Path) -> bool:
     )
 
 
-def _write_lineage(workspace: Workspace, version: str, candidate: _Candidate, flow_run: str | None) -> None:
+def _write_lineage(
+    workspace: Workspace, version: str, candidate: _Candidate, flow_run: str | None
+) -> None:
     """Put what made it beside a copied model, lineage.json last, and close the files against writing."""
     folder, source, library = candidate.folder, candidate.source, candidate.library
     if candidate.evaluation is not None:
@@ -181,14 +185,20 @@ def _evaluation(workspace: Workspace, results: Path | None, digest: str) -> Eval
     Results that no video language model answered, of the library alone, go with any model.
     """
     folder = results or workspace.results_dir
-    if results is None and not all((folder / name).is_file() for name in ("run.json", "metrics.json")):
+    if results is None and not all(
+        (folder / name).is_file() for name in ("run.json", "metrics.json")
+    ):
         return None
     evaluation = read_evaluation(folder)
     if evaluation.facts.models() <= {digest}:
         return evaluation
     if results is not None:
-        raise GateError(f"{results}: evaluates another model; run `mgv evaluate --model` with this one")
-    logger.warning("results/ evaluates another model and is left out; run `mgv evaluate`, then publish")
+        raise GateError(
+            f"{results}: evaluates another model; run `mgv evaluate --model` with this one"
+        )
+    logger.warning(
+        "results/ evaluates another model and is left out; run `mgv evaluate`, then publish"
+    )
     return None
 
 
@@ -210,7 +220,8 @@ def _data_digests(workspace: Workspace) -> dict[str, str]:
     """Of what `mgv prepare` made: SHA-256 by stage and split."""
     folder = workspace.root / "data" / "prepare"
     return {
-        path.relative_to(folder).as_posix(): file_digest(path) for path in sorted(folder.glob("*/*.jsonl"))
+        path.relative_to(folder).as_posix(): file_digest(path)
+        for path in sorted(folder.glob("*/*.jsonl"))
     }
 
 
@@ -243,7 +254,9 @@ def _machine() -> dict[str, Any]:
 def _card(lineage: dict[str, Any]) -> str:
     """What a version adds to its model's card."""
     git, library, model = lineage["git"], lineage["library"], lineage["model"]
-    commit = f"{git['commit']}{' and changes not committed' if git['dirty'] else ''}" if git else "none"
+    commit = (
+        f"{git['commit']}{' and changes not committed' if git['dirty'] else ''}" if git else "none"
+    )
     figures = [f"| {name} | {value:.4f} |" for name, value in sorted(lineage["metrics"].items())]
     lines = [
         f"\n## Version {lineage['version']}\n",

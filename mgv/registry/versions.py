@@ -21,7 +21,9 @@ FORMAT = 1
 LOCK_TIMEOUT_S = 120.0
 """How long one waits for another's publishing or promotion."""
 VERSION = re.compile(r"v([1-9][0-9]*)")
-RESTORE = "bring the version back by `dvc checkout --force models/published/{0}.dvc`, or `mgv rollback`"
+RESTORE = (
+    "bring the version back by `dvc checkout --force models/published/{0}.dvc`, or `mgv rollback`"
+)
 
 
 def version_names(workspace: Workspace) -> list[str]:
@@ -50,7 +52,9 @@ def read_lineage(folder: Path) -> dict[str, Any]:
 def verify(folder: Path) -> None:
     """Hold a version's files against their digests. Raises WeightsError that names what is damaged."""
     expected = read_lineage(folder)["files"]
-    found = {name: digest for name, digest in file_digests(folder).items() if name != "lineage.json"}
+    found = {
+        name: digest for name, digest in file_digests(folder).items() if name != "lineage.json"
+    }
     faults = [f"{name} is missing" for name in sorted(expected.keys() - found.keys())]
     faults += [f"{name} was added" for name in sorted(found.keys() - expected.keys())]
     faults += [

@@ -34,7 +34,12 @@ logger = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
 API = "/api/v1"
-STATUS: dict[type[MgvError], int] = {UsageError: 400, WorkspaceError: 503, MediaError: 422, BusyError: 409}
+STATUS: dict[type[MgvError], int] = {
+    UsageError: 400,
+    WorkspaceError: 503,
+    MediaError: 422,
+    BusyError: 409,
+}
 """Of the errors that a person can mend; others are 500, with their own words."""
 _PLAYABLE = {"h264": "mp4", "vp8": "webm", "vp9": "webm", "av1": "webm"}
 """Codecs that browsers play, and the container that they play it in."""
@@ -55,7 +60,11 @@ class Question(BaseModel):
 def create_app(root: Path) -> FastAPI:
     """The app of a workspace. Raises WorkspaceError where there is none."""
     app = FastAPI(
-        title="mgv", version=__version__, openapi_url=f"{API}/openapi.json", docs_url=None, redoc_url=None
+        title="mgv",
+        version=__version__,
+        openapi_url=f"{API}/openapi.json",
+        docs_url=None,
+        redoc_url=None,
     )
     served = LiveLibrary(root)
     secure(app)
@@ -105,7 +114,9 @@ def _add_page(app: FastAPI, served: LiveLibrary) -> None:
 
 def is_playable(video: Video) -> bool:
     """Whether browsers play a video's file as it is; of another a clip is cut."""
-    return _PLAYABLE.get(video.video_codec) == _CONTAINERS.get(Path(video.name).suffix.lower(), "none")
+    return _PLAYABLE.get(video.video_codec) == _CONTAINERS.get(
+        Path(video.name).suffix.lower(), "none"
+    )
 
 
 # the library
@@ -129,7 +140,10 @@ def _add_library(app: FastAPI, served: LiveLibrary) -> None:
         video: Annotated[list[VideoId] | None, Query(max_length=1000)] = None,
     ) -> dict[str, Any]:
         """Ranked moments."""
-        return {"query": q, "moments": moments_json(served.get().search(q, limit=limit, videos=video))}
+        return {
+            "query": q,
+            "moments": moments_json(served.get().search(q, limit=limit, videos=video)),
+        }
 
     @app.get(f"{API}/videos")
     def videos() -> dict[str, Any]:
@@ -163,7 +177,9 @@ def _add_media(app: FastAPI, served: LiveLibrary) -> None:
         """The video's own file; byte ranges are served."""
         library = served.get()
         suffix = Path(_video(library, video_id).name).suffix.lower()
-        kind = f"video/{_CONTAINERS[suffix]}" if suffix in _CONTAINERS else "application/octet-stream"
+        kind = (
+            f"video/{_CONTAINERS[suffix]}" if suffix in _CONTAINERS else "application/octet-stream"
+        )
         return FileResponse(located(library, video_id), media_type=kind)
 
     @app.get(f"{API}/videos/{{video_id}}/thumbnail")
@@ -172,7 +188,9 @@ def _add_media(app: FastAPI, served: LiveLibrary) -> None:
         picture = served.get().opened.thumbnail(video_id, t)
         if picture is None:
             raise HTTPException(404, "no picture there")
-        return Response(picture, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
+        return Response(
+            picture, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"}
+        )
 
     @app.get(f"{API}/videos/{{video_id}}/subtitles.vtt")
     def subtitles(video_id: VideoId) -> Response:
@@ -195,7 +213,9 @@ def _add_media(app: FastAPI, served: LiveLibrary) -> None:
         except BaseException:
             folder.cleanup()
             raise
-        return FileResponse(target, media_type="video/mp4", background=BackgroundTask(folder.cleanup))
+        return FileResponse(
+            target, media_type="video/mp4", background=BackgroundTask(folder.cleanup)
+        )
 
 
 def _video(library: Library, video_id: str) -> Video:
@@ -213,7 +233,9 @@ def _add_answers(app: FastAPI, served: LiveLibrary) -> None:
         """An answer with the moments it rests on; one is written at a time."""
         library = served.get()
         if asked.stream:
-            return StreamingResponse(_events(served, library, asked), media_type="text/event-stream")
+            return StreamingResponse(
+                _events(served, library, asked), media_type="text/event-stream"
+            )
         with served.answering:
             return JSONResponse(answer_json(library.ask(asked.question, videos=asked.videos)))
 

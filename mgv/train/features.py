@@ -56,11 +56,17 @@ class FeatureExtractor:
     """Samples -> features, through the cache where there is one. Their media lie relative to `root`."""
 
     def __init__(
-        self, model: VideoLLM, processor: Processor, cache: FeatureCache | None = None, root: Path = Path()
+        self,
+        model: VideoLLM,
+        processor: Processor,
+        cache: FeatureCache | None = None,
+        root: Path = Path(),
     ) -> None:
         self.model, self.processor, self.cache, self._root = model, processor, cache, root
         config = processor.config
-        self._encoder = f"{fingerprint(model.vision_encoder)}|{config.pixels}|{config.image_size_px}"
+        self._encoder = (
+            f"{fingerprint(model.vision_encoder)}|{config.pixels}|{config.image_size_px}"
+        )
         self._rule = f"{processor.frame_rule}|{config.limits.num_frames}"
 
     def key(self, sample: Sample) -> str:
@@ -77,7 +83,10 @@ class FeatureExtractor:
         """The same for several, with one read of the cache."""
         keys = [self.key(sample) for sample in samples]
         found = self.cache.read(keys) if self.cache else {}
-        return [found.get(key) or self._encode(sample) for key, sample in zip(keys, samples, strict=True)]
+        return [
+            found.get(key) or self._encode(sample)
+            for key, sample in zip(keys, samples, strict=True)
+        ]
 
     def keep(self, samples: Iterable[Sample], progress: Callable[[int], None] | None = None) -> int:
         """Encode and keep what is not there yet, up to the cache's bound; how many were encoded."""
@@ -104,7 +113,9 @@ class FeatureExtractor:
         """Decode and encode, one sample at a time: the floats are the same whoever its neighbours are."""
         clip = read_sample(sample, self.processor, self._root)
         features = see(clip, self.model, self.processor).cpu()
-        return ClipFeatures(features=features, times_s=clip.frame_times_s, frame_rate=clip.frame_rate)
+        return ClipFeatures(
+            features=features, times_s=clip.frame_times_s, frame_rate=clip.frame_rate
+        )
 
 
 class FeatureCache:
@@ -118,10 +129,14 @@ class FeatureCache:
         self.folder, self._max_bytes = folder, max_gb * 1e9
         self._lock = FileLock(folder / ".lock")
         database = lancedb.connect(folder)
-        with self._lock:  # of two processes that make a table at once, the second empties it (lancedb 0.40)
+        with (
+            self._lock
+        ):  # of two processes that make a table at once, the second empties it (lancedb 0.40)
             for name in database.list_tables().tables:
                 if name != TABLE:
-                    logger.warning("%s: kept by another version in another form; looked at again", folder)
+                    logger.warning(
+                        "%s: kept by another version in another form; looked at again", folder
+                    )
                     database.drop_table(name, ignore_missing=True)
             self._table: Any = database.create_table(TABLE, schema=_schema(), exist_ok=True)
         self._find()
@@ -197,7 +212,9 @@ def _row(key: str, look: ClipFeatures) -> dict[str, Any]:
 def _look(row: dict[str, Any]) -> ClipFeatures:
     flat = torch.from_numpy(np.frombuffer(row["features"], dtype=np.float16).copy())
     features = flat.view(len(row["times_s"]), row["num_tokens"], row["width"])
-    return ClipFeatures(features=features, times_s=tuple(row["times_s"]), frame_rate=row["frame_rate"])
+    return ClipFeatures(
+        features=features, times_s=tuple(row["times_s"]), frame_rate=row["frame_rate"]
+    )
 
 
 def fingerprint(module: nn.Module) -> str:
@@ -205,7 +222,9 @@ def fingerprint(module: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in module.state_dict().items():
         digest.update(f"{name}{list(tensor.shape)}".encode())
-        places = torch.linspace(0, tensor.numel() - 1, min(16, tensor.numel()), dtype=torch.float64).long()
+        places = torch.linspace(
+            0, tensor.numel() - 1, min(16, tensor.numel()), dtype=torch.float64
+        ).long()
         values = tensor.detach().flatten()[places.to(tensor.device)].float().cpu().numpy()
         digest.update(np.round(values, 4).tobytes())
     return digest.hexdigest()[:16]

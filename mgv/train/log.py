@@ -36,7 +36,9 @@ class Log:
 
         for file in (self.folder / "plots").rglob("*.tsv"):
             _cut_curve(file, step)
-        self._live = Live(str(self.folder), resume=True, report=None, save_dvc_exp=False, dvcyaml=None)
+        self._live = Live(
+            str(self.folder), resume=True, report=None, save_dvc_exp=False, dvcyaml=None
+        )
         if self._tensorboard_dir and find_spec("tensorboard"):
             from torch.utils.tensorboard import SummaryWriter
 
@@ -56,7 +58,9 @@ class Log:
     def recent(self, name: str, count: int) -> list[float]:
         """The last numbers written under a name, also by a run that this one went on from."""
         file = self.folder / f"plots/metrics/{name}.tsv"
-        return [float(row[Path(name).name]) for row in _rows(file)[-count:]] if file.is_file() else []
+        return (
+            [float(row[Path(name).name]) for row in _rows(file)[-count:]] if file.is_file() else []
+        )
 
     def write_answers(self, step: int, answers: Sequence[Mapping[str, str]]) -> None:
         """What the model answers after a step, each with its sample, question and what was expected."""

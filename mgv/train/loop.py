@@ -55,7 +55,9 @@ class Scores:
     def accuracy(self) -> float | None:
         """Over all closed questions; None without any."""
         num_right, total = (
-            (sum(counts) for counts in zip(*self.right.values(), strict=True)) if self.right else (0, 0)
+            (sum(counts) for counts in zip(*self.right.values(), strict=True))
+            if self.right
+            else (0, 0)
         )
         return num_right / total if total else None
 
@@ -88,7 +90,9 @@ def train(
 ) -> Outcome:
     """Train `model` in place. Raises TrainingError when the loss is no number, MgvError when a state cannot be kept."""
     started = time.monotonic()
-    num_micro = num_micro_batches(stage.batch_size, stage.micro_batch_size, accelerator.num_processes)
+    num_micro = num_micro_batches(
+        stage.batch_size, stage.micro_batch_size, accelerator.num_processes
+    )
     num_steps = lessons.num_steps(stage.micro_batch_size, num_micro, stage.epochs)
     num_steps = min(num_steps, stage.max_steps or num_steps)
     if params.gradient_checkpointing:
@@ -97,7 +101,9 @@ def train(
         )
     optimizer = torch.optim.AdamW(parameter_groups(model, stage.weight_decay), lr=0.0, betas=BETAS)
     if plugin := getattr(accelerator.state, "fsdp_plugin", None):
-        plugin.ignored_modules = [model.vision_encoder]  # frozen, and each process looks at videos of its own
+        plugin.ignored_modules = [
+            model.vision_encoder
+        ]  # frozen, and each process looks at videos of its own
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     learning = [parameter for parameter in wrapped.parameters() if parameter.requires_grad]
     first_step = load_state(state_dir, wrapped, _bare(optimizer), fingerprint)
@@ -107,20 +113,27 @@ def train(
 
     losses: list[float] = []
     rank, world = accelerator.process_index, accelerator.num_processes
-    shows_answers = rank == 0 and not accelerator.is_fsdp2  # sharded, no process has the whole model
+    shows_answers = (
+        rank == 0 and not accelerator.is_fsdp2
+    )  # sharded, no process has the whole model
     plan = islice(
-        lessons.steps(params.seed, stage.micro_batch_size, num_micro, first_step), num_steps - first_step
+        lessons.steps(params.seed, stage.micro_batch_size, num_micro, first_step),
+        num_steps - first_step,
     )
     mine = ((number, micro[rank::world]) for number, micro in enumerate(plan, first_step))
     wrapped.train()
     for step, numbers, batches in _prefetched(mine, lessons, eye):
         batches = [batch.to(accelerator.device) for batch in batches]
-        num_answer = torch.tensor(sum(_num_labels(batch) for batch in batches), device=accelerator.device)
+        num_answer = torch.tensor(
+            sum(_num_labels(batch) for batch in batches), device=accelerator.device
+        )
         total = int(accelerator.reduce(num_answer, "sum"))
         rate = learning_rate(step, num_steps, stage)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        torch.manual_seed(params.seed + step * world + rank)  # dropout: the same when this step is done again
+        torch.manual_seed(
+            params.seed + step * world + rank
+        )  # dropout: the same when this step is done again
         loss = torch.zeros((), device=accelerator.device)
         if not total:  # every answer was cut off by a limit of length
             logger.warning("step %d reads no word of an answer and changes nothing", step)
@@ -131,7 +144,9 @@ def train(
                 loss += share.detach()
         loss_value = float(accelerator.reduce(loss, "sum"))
         if loss_value != loss_value or abs(loss_value) == float("inf"):
-            names = ", ".join(lessons[number].sample.sample_id for micro in numbers for number in micro)
+            names = ", ".join(
+                lessons[number].sample.sample_id for micro in numbers for number in micro
+            )
             raise TrainingError(
                 f"step {step}: the loss is {loss_value}, expected a finite number; lower learning_rate or train in "
                 f"fp32 (train.precision). The step read: {names[:500]}"
@@ -156,14 +171,23 @@ def train(
             recent = losses[-params.log_every :]
             log.write(
                 done,
-                {"train/loss": loss_value, "train/learning_rate": rate, "train/gradient_norm": norm},
+                {
+                    "train/loss": loss_value,
+                    "train/learning_rate": rate,
+                    "train/gradient_norm": norm,
+                },
             )
             left_s = (time.monotonic() - started) / len(losses) * (num_steps - done)
             mean = sum(recent) / len(recent)
             logger.info("step %d of %d: loss %.4f, %s left", done, num_steps, mean, clock(left_s))
         if validation and (done % params.validate_every == 0 or is_last):
             scores = measure(
-                wrapped, validation, eye, accelerator, params.validate_samples, stage.micro_batch_size
+                wrapped,
+                validation,
+                eye,
+                accelerator,
+                params.validate_samples,
+                stage.micro_batch_size,
             )
             log.write(done, {"validation/loss": scores.loss} | ({"validation/accuracy": scores.accuracy}
                                                                  if scores.accuracy is not None else {}))  # fmt: skip
@@ -182,7 +206,9 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     """What learns; biases and norms do not decay (runner_base.py of MiniGPT4-Video: one-dimensional ones)."""
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not learning:
-        raise ConfigError("train: nothing learns in this stage; set its connector or language_model")
+        raise ConfigError(
+            "train: nothing learns in this stage; set its connector or language_model"
+        )
     return [
         {"params": [p for p in learning if p.ndim >= 2], "weight_decay": weight_decay},
         {"params": [p for p in learning if p.ndim < 2], "weight_decay": 0.0},
@@ -236,7 +262,9 @@ def measure(
         parts = gather_object([(loss, num_labels, dict(right))])
         loss, num_labels = (sum(part[i] for part in parts) for i in range(2))
         kinds = {kind for part in parts for kind in part[2]}
-        right = {k: [sum(part[2].get(k, (0, 0))[i] for part in parts) for i in (0, 1)] for k in kinds}
+        right = {
+            k: [sum(part[2].get(k, (0, 0))[i] for part in parts) for i in (0, 1)] for k in kinds
+        }
     model.train(was_training)
     return Scores(
         loss=loss / max(1, num_labels),
@@ -255,7 +283,10 @@ def right_turns(batch: Batch, logits: Tensor) -> list[list[bool]]:
         return [[bool(row.all())] for row in hits]
     branches = batch.branches[:, 1:][:, kept]
     return [
-        [bool(row[own == branch].all()) for branch in range(1, int(batch.branches[place].max()) + 1)]
+        [
+            bool(row[own == branch].all())
+            for branch in range(1, int(batch.branches[place].max()) + 1)
+        ]
         for place, (row, own) in enumerate(zip(hits, branches, strict=True))
     ]
 
@@ -291,7 +322,11 @@ def _bare(optimizer: Any) -> torch.optim.Optimizer:
 
 
 def sample_answers(
-    model: VideoLLM, lessons: TrainingRows, eye: FeatureExtractor, count: int, max_new_tokens: int = 32
+    model: VideoLLM,
+    lessons: TrainingRows,
+    eye: FeatureExtractor,
+    count: int,
+    max_new_tokens: int = 32,
 ) -> list[dict[str, str]]:
     """What the model writes to a few questions, greedily, beside what was expected."""
     from mgv.model.session import VideoSession
@@ -302,9 +337,16 @@ def sample_answers(
     for lesson in (lessons[number] for number in spread(lessons, count)):
         sample, turn = lesson.sample, lesson.turns[0]
         session = VideoSession(model, eye.processor, eye.look(sample).clip(sample))
-        text = session.ask(turn.question, lesson.history, max_new_tokens=max_new_tokens, do_sample=False)
+        text = session.ask(
+            turn.question, lesson.history, max_new_tokens=max_new_tokens, do_sample=False
+        )
         shown.append(
-            {"sample": sample.sample_id, "question": turn.question, "expected": turn.answer, "answer": text}
+            {
+                "sample": sample.sample_id,
+                "question": turn.question,
+                "expected": turn.answer,
+                "answer": text,
+            }
         )
     model.train(was_training)
     return shown

@@ -14,6 +14,8 @@ def learning_rate(step: int, num_steps: int, stage: StageParams) -> float:
     """
     if step < stage.warmup_steps:
         share = step / stage.warmup_steps
-        return stage.warmup_learning_rate + share * (stage.learning_rate - stage.warmup_learning_rate)
+        return stage.warmup_learning_rate + share * (
+            stage.learning_rate - stage.warmup_learning_rate
+        )
     share = 0.5 * (1 + cos(pi * step / num_steps))
     return stage.min_learning_rate + share * (stage.learning_rate - stage.min_learning_rate)

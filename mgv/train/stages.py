@@ -65,7 +65,9 @@ def train_stage(workspace: Workspace, stage: str, progress: Progress | None = No
     chosen: StageParams = getattr(params.train, stage)
     accelerator = Accelerator(mixed_precision=_precision(params.train.precision))
     if accelerator.distributed_type == "FSDP" and not accelerator.is_fsdp2:
-        raise ConfigError("accelerate: FSDP of version 1, which torch gives up; expected fsdp_version: 2")
+        raise ConfigError(
+            "accelerate: FSDP of version 1, which torch gives up; expected fsdp_version: 2"
+        )
     report = progress if accelerator.is_main_process else None
     files = _sample_files(workspace.root, stage)
 
@@ -83,7 +85,9 @@ def train_stage(workspace: Workspace, stage: str, progress: Progress | None = No
                 _look_at_all(eye, eye.cache, list(files.values()), report)
     weights = read_weights(files["train"].path.parent)
     lessons = {
-        split: TrainingRows(file, processor, chosen.turns_per_video, weights if split == "train" else None)
+        split: TrainingRows(
+            file, processor, chosen.turns_per_video, weights if split == "train" else None
+        )
         for split, file in files.items()
         if len(file)
     }
@@ -95,7 +99,9 @@ def train_stage(workspace: Workspace, stage: str, progress: Progress | None = No
         "weights": base,
     } | ({"source_weights": weights} if weights else {})
     resume = workspace.states_dir / stage
-    log = Log(resume / "log", workspace.results_dir / "tensorboard" / stage, accelerator.is_main_process)
+    log = Log(
+        resume / "log", workspace.results_dir / "tensorboard" / stage, accelerator.is_main_process
+    )
     run = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()
     try:
         outcome = train(
@@ -120,10 +126,14 @@ def train_stage(workspace: Workspace, stage: str, progress: Progress | None = No
         _adapt(model, chosen, params.model)
         model.load_state_dict(learnt, strict=False)
         eye.model = model
-    scores = measure(model, lessons["validation"], eye, accelerator) if "validation" in lessons else None
+    scores = (
+        measure(model, lessons["validation"], eye, accelerator) if "validation" in lessons else None
+    )
     folder = workspace.trained_dir / stage
     if accelerator.is_main_process:
-        answers = sample_answers(model, lessons.get("validation", lessons["train"]), eye, NUM_ANSWERS)
+        answers = sample_answers(
+            model, lessons.get("validation", lessons["train"]), eye, NUM_ANSWERS
+        )
         metrics = _metrics(outcome.num_steps, log.recent("train/loss", NUM_LOSSES), scores)
         card = model_card(model) + _card(about, metrics)
         save_checkpoint(model, processor, folder, card)
@@ -145,7 +155,9 @@ def begin_model(workspace: Workspace, stage: str, device: str) -> tuple[VideoLLM
         raise WorkspaceError(
             f"{before}: no model there; stage {stage} starts from it: run `mgv train {STAGES[number - 1]}`"
         )
-    model, processor = load_checkpoint(before, device=device, quantization=params.language_model.quantization)
+    model, processor = load_checkpoint(
+        before, device=device, quantization=params.language_model.quantization
+    )
     if model.config.connector["name"] != params.connector.name:
         raise ConfigError(
             f"model.connector.name is {params.connector.name}, {before} holds {model.config.connector['name']}: "
@@ -180,7 +192,9 @@ def new_model(params: ModelParams, device: str = "auto") -> tuple[VideoLLM, Proc
 def _sample_files(root: Path, stage: str) -> dict[str, SampleFile]:
     folder = root / "data/prepare" / stage
     if not (folder / "train.jsonl").is_file():
-        raise WorkspaceError(f"{folder}/train.jsonl: not there; run `mgv prepare` (params: prepare.sources)")
+        raise WorkspaceError(
+            f"{folder}/train.jsonl: not there; run `mgv prepare` (params: prepare.sources)"
+        )
     return {
         split: SampleFile(folder / f"{split}.jsonl")
         for split in ("train", "validation")
@@ -224,7 +238,9 @@ def _metrics(num_steps: int, last_losses: list[float], scores: Scores | None) ->
         metrics["validation_loss"] = round(scores.loss, 4)
         if scores.accuracy is not None:
             metrics["validation_accuracy"] = round(scores.accuracy, 4)
-            metrics["validation_by_kind"] = {k: round(n / total, 4) for k, (n, total) in scores.right.items()}
+            metrics["validation_by_kind"] = {
+                k: round(n / total, 4) for k, (n, total) in scores.right.items()
+            }
     return metrics
 
 

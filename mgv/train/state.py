@@ -62,7 +62,11 @@ def save_state(
         shutil.rmtree(place, ignore_errors=True)
         partial.rename(place)
         sync(folder)
-    except (OSError, RuntimeError, SafetensorError) as error:  # each library tells a full disk in its own way
+    except (
+        OSError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:  # each library tells a full disk in its own way
         shutil.rmtree(partial, ignore_errors=True)
         before = states(folder)
         kept = (
@@ -80,11 +84,15 @@ def save_state(
 def learnt_weights(model: nn.Module) -> dict[str, Any]:
     """What learns, by name, whole on every process; every process calls it."""
     options = StateDictOptions(full_state_dict=True, ignore_frozen_params=True)
-    learning = {_plain(name) for name, parameter in model.named_parameters() if parameter.requires_grad}
+    learning = {
+        _plain(name) for name, parameter in model.named_parameters() if parameter.requires_grad
+    }
     return {n: t for n, t in get_model_state_dict(model, options=options).items() if n in learning}
 
 
-def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, fingerprint: str) -> int:
+def load_state(
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, fingerprint: str
+) -> int:
     """Put the last state of the same run into model and optimizer; how many steps it had done, 0 without one.
 
     A state of another run (other data, params or weights) is left out and said; one that was cut short falls back to
@@ -94,7 +102,9 @@ def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer,
         try:
             about = json.loads((place / "state.json").read_text(encoding="utf-8"))
             if about["fingerprint"] != fingerprint:
-                logger.warning("%s: of a run with other data, params or weights; starting anew", place)
+                logger.warning(
+                    "%s: of a run with other data, params or weights; starting anew", place
+                )
                 return 0
             tensors = load_tensors(place / "trainable.safetensors")
             moments = torch.load(place / "optimizer.pt", weights_only=True, map_location="cpu")

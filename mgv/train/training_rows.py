@@ -121,7 +121,10 @@ class TrainingRows:
             )
         total = sum(weights.values())
         return [
-            (np.flatnonzero(self._rows[:, 4] == place), max(1, round(len(self) * weights[source] / total)))
+            (
+                np.flatnonzero(self._rows[:, 4] == place),
+                max(1, round(len(self) * weights[source] / total)),
+            )
             for place, source in enumerate(sources)
         ]
 
@@ -136,17 +139,24 @@ class TrainingRows:
 
 
 def collate(
-    lessons: Sequence[TrainingRow], processor: Processor, eye: FeatureExtractor, subtitles: bool = True
+    lessons: Sequence[TrainingRow],
+    processor: Processor,
+    eye: FeatureExtractor,
+    subtitles: bool = True,
 ) -> Batch:
     """Lessons -> a right-padded batch with labels, one row a lesson."""
     looks = eye.look_all([lesson.sample for lesson in lessons])
-    clips = [look.clip(lesson.sample, subtitles) for lesson, look in zip(lessons, looks, strict=True)]
+    clips = [
+        look.clip(lesson.sample, subtitles) for lesson, look in zip(lessons, looks, strict=True)
+    ]
     if processor.packs:
         return processor.pack(clips, [_dialogues(lesson) for lesson in lessons])
     rows = []
     for lesson, clip in zip(lessons, clips, strict=True):
         turn = lesson.turns[0]
-        rows.append(replace(clip, question=turn.question, answer=turn.answer, history=lesson.history))
+        rows.append(
+            replace(clip, question=turn.question, answer=turn.answer, history=lesson.history)
+        )
     return processor(rows)
 
 
@@ -163,7 +173,9 @@ def _stretch(rows: NDArray[np.int64], first: int, count: int, seed: list[int]) -
     return np.concatenate(drawn)[first - rounds.start * len(rows) :][:count]
 
 
-def _cut(samples: Samples, processor: Processor, turns_per_row: int) -> tuple[NDArray[np.int64], list[str]]:
+def _cut(
+    samples: Samples, processor: Processor, turns_per_row: int
+) -> tuple[NDArray[np.int64], list[str]]:
     """Rows [number, (sample, first, last, length, source)], and the sources: what sample ids begin with."""
     most, per_frame = processor.config.limits.num_frames, processor.config.tokens_per_frame
     rows: list[tuple[int, int, int, int, int]] = []
@@ -178,9 +190,13 @@ def _cut(samples: Samples, processor: Processor, turns_per_row: int) -> tuple[ND
         for first in range(0, count, step):
             last = min(first + step, count)
             said = sum(len(turn.question) + len(turn.answer) for turn in sample.turns[first:last])
-            rows.append((number, first, last, int(shown + heard + said / CHARACTERS_PER_TOKEN), source))
+            rows.append(
+                (number, first, last, int(shown + heard + said / CHARACTERS_PER_TOKEN), source)
+            )
     if not rows:
-        raise DataError("there are no samples to learn from: run `mgv prepare` (params: prepare.sources)")
+        raise DataError(
+            "there are no samples to learn from: run `mgv prepare` (params: prepare.sources)"
+        )
     return np.array(rows, dtype=np.int64), list(sources)
 
 

@@ -23,7 +23,10 @@ def moment(video: str, text: str = "", labels: tuple[str, ...] = ()) -> Moment:
     )
 
 
-MOMENTS = [moment("a.mp4", "Eighteen grams of coffee."), moment("b.mp4", "The cat eats salmon.", ("tabby",))]
+MOMENTS = [
+    moment("a.mp4", "Eighteen grams of coffee."),
+    moment("b.mp4", "The cat eats salmon.", ("tabby",)),
+]
 
 
 class Says:
@@ -39,7 +42,9 @@ class Says:
 def test_a_citation_stands_for_its_moment():
     given = answer("what does the cat eat?", MOMENTS, Says("Salmon [2]."))
     assert given.text == "Salmon [2]."
-    assert [(c.number, c.video, c.start_s, c.end_s) for c in given.citations] == [(2, "b.mp4", 61.0, 3725.9)]
+    assert [(c.number, c.video, c.start_s, c.end_s) for c in given.citations] == [
+        (2, "b.mp4", 61.0, 3725.9)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -68,4 +73,10 @@ def test_no_moments_give_no_answer_and_ask_nobody():
 
 
 def test_times_are_written_as_people_do():
-    assert [clock(t) for t in (0, 59.9, 61, 3725.9, -1)] == ["0:00", "0:59", "1:01", "1:02:05", "0:00"]
+    assert [clock(t) for t in (0, 59.9, 61, 3725.9, -1)] == [
+        "0:00",
+        "0:59",
+        "1:01",
+        "1:02:05",
+        "0:00",
+    ]

@@ -48,7 +48,10 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, list[float]]]:
     calls: list[tuple[Path, list[float]]] = []
 
     def read(path: Path, times_s: list[float], *, size_px: int) -> Iterator[FrameBatch]:
-        assert size_px in (FRAME_SIZE_PX, 56)  # a model of ours decodes at its own size, the tiny one at 56
+        assert size_px in (
+            FRAME_SIZE_PX,
+            56,
+        )  # a model of ours decodes at its own size, the tiny one at 56
         calls.append((path, list(times_s)))
         yield FrameBatch(
             times_s=tuple(times_s), frames=np.full((len(times_s), 30, 40, 3), 128, dtype=np.uint8)
@@ -65,7 +68,9 @@ def inside(folder: Path) -> Locate:
 
 def test_words_are_spread_by_their_number_a_sentence_each():
     def cues(text: str) -> list[tuple[float, float, str]]:
-        return [(cue.start_s, cue.end_s, cue.text) for cue in spread_words(replace(MOMENT, text=text))]
+        return [
+            (cue.start_s, cue.end_s, cue.text) for cue in spread_words(replace(MOMENT, text=text))
+        ]
 
     # from 2 s to 6 s, eight words: half a second each
     assert cues("One two three. Four!  Five six seven eight") == [
@@ -91,7 +96,11 @@ def own(tmp_path: Path) -> Any:
         processor = build_processor(model, tokenizer, mode=mode, num_frames=4)  # type: ignore[arg-type]
         save_checkpoint(model, processor, tmp_path / "model")
         params = AnswererParams(
-            name="video_llm", pretrained=str(tmp_path / "model"), device="cpu", num_frames=2, max_new_tokens=4
+            name="video_llm",
+            pretrained=str(tmp_path / "model"),
+            device="cpu",
+            num_frames=2,
+            max_new_tokens=4,
         )
         return load_answerer(params, None, inside(tmp_path / "videos"))  # type: ignore[arg-type]
 
@@ -114,13 +123,19 @@ def test_our_model_reads_a_moment_once(own: Any, tmp_path: Path, seen: list[Any]
 
 @pytest.mark.parametrize("mode", ["corrected", "upstream"])
 def test_our_model_watches_each_moment_and_cites_the_one_its_answer_is_of(
-    mode: str, own: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    mode: str,
+    own: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ):
     """The choice, from transformers' own scores of each moment asked by itself, on real videos."""
     monkeypatch.undo()
     (tmp_path / "videos").mkdir()
     moments = []
-    for number, (name, score) in enumerate((("gone", 0.9), ("a", 0.8), ("b", 0.8), ("c", 0.8)), start=1):
+    for number, (name, score) in enumerate(
+        (("gone", 0.9), ("a", 0.8), ("b", 0.8), ("c", 0.8)), start=1
+    ):
         if name != "gone":
             make_video(tmp_path / "videos" / f"{name}.mp4", rate=5 * number, num_frames=10 * number)
         moments.append(
@@ -138,7 +153,9 @@ def test_our_model_watches_each_moment_and_cites_the_one_its_answer_is_of(
         chances = [float(scores[0].softmax(-1).max()) for scores in output.scores]
         weights.append(moment.score * float(np.prod(chances)) ** (4 / len(chances)))
         texts.append(
-            answerer._processor.tokenizer.decode(output.sequences[0], skip_special_tokens=True).strip()
+            answerer._processor.tokenizer.decode(
+                output.sequences[0], skip_special_tokens=True
+            ).strip()
         )
     assert len(set(weights)) == 4
     best = int(np.argmax(weights))
@@ -146,7 +163,9 @@ def test_our_model_watches_each_moment_and_cites_the_one_its_answer_is_of(
     assert given.text == f"{texts[best]} [{best + 1}]"
     assert [cited.video for cited in given.citations] == [moments[best].video]
     assert "moment 1 is left out: " in caplog.text
-    raised = [replace(moment, score=0.999 if moment.video == "c.mp4" else 0.01) for moment in moments]
+    raised = [
+        replace(moment, score=0.999 if moment.video == "c.mp4" else 0.01) for moment in moments
+    ]
     assert answer("what?", raised, answerer).citations[0].video == "c.mp4"
     with pytest.raises(MediaError):
         answer("what?", moments[:1], answerer)
@@ -202,7 +221,9 @@ def test_a_model_of_transformers_answers_with_frames_as_images(tmp_path: Path):
     model = LlavaForConditionalGeneration(config).eval()
     answerer = HubAnswerer(model, processor, inside(tmp_path), params)
     assert answerer.write("what?", [MOMENT]).looks == (Look(number=1, times_s=(3.0, 5.0)),)
-    with pytest.raises(UsageError, match=r"are \d+ tokens: the model reads 2048, 3 are kept for the answer"):
+    with pytest.raises(
+        UsageError, match=r"are \d+ tokens: the model reads 2048, 3 are kept for the answer"
+    ):
         answerer.write("what?" * 500, [MOMENT])
 
 
@@ -230,10 +251,16 @@ def test_an_endpoint_gets_frames_words_and_the_key(
         text="A rocket lifts off [1].", looks=(Look(number=1, times_s=(3.0, 5.0)),)
     )
     ((path, authorization, body),) = chat.requests
-    assert (path, authorization, body["model"]) == ("/v1/chat/completions", "Bearer secret", "big-model")
+    assert (path, authorization, body["model"]) == (
+        "/v1/chat/completions",
+        "Bearer secret",
+        "big-model",
+    )
     kinds = [part["type"] for part in body["messages"][1]["content"]]
     assert kinds == ["text", "image_url", "image_url", "text"]
-    assert body["messages"][1]["content"][1]["image_url"]["url"].startswith("data:image/jpeg;base64,/9j/")
+    assert body["messages"][1]["content"][1]["image_url"]["url"].startswith(
+        "data:image/jpeg;base64,/9j/"
+    )
     assert '"one two three"' in body["messages"][1]["content"][0]["text"]
 
 
@@ -270,7 +297,11 @@ def test_a_refusal_and_a_strange_reply_are_told_at_once(
     chat.replies = [(401, {"error": "bad key"})]
     with pytest.raises(MgvError, match=r"401 .*bad key"):
         answerer.write("what?", [MOMENT])
-    for strange in ({"choices": []}, [], {"choices": [{"message": {"content": [{"text": "A dog."}]}}]}):
+    for strange in (
+        {"choices": []},
+        [],
+        {"choices": [{"message": {"content": [{"text": "A dog."}]}}]},
+    ):
         chat.replies = [(200, strange)]
         with pytest.raises(MgvError, match="its reply holds no answer"):
             answerer.write("what?", [MOMENT])
@@ -299,17 +330,28 @@ def test_a_broken_or_endless_reply_is_told(
     monkeypatch.setattr("mgv.ask.endpoint.time.monotonic", lambda: next(clock))
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Broken) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        params = replace(endpoint, base_url=f"http://127.0.0.1:{server.server_address[1]}/v1", timeout_s=1)
+        params = replace(
+            endpoint, base_url=f"http://127.0.0.1:{server.server_address[1]}/v1", timeout_s=1
+        )
         with pytest.raises(MgvError, match="no answer after 2 tries"):
             OpenAIAnswerer(inside(tmp_path), params).write("what?", [MOMENT])
         server.shutdown()
 
 
-def test_a_newer_model_is_asked_by_its_own_names(endpoint: AnswererParams, chat: ChatServer, tmp_path: Path):
+def test_a_newer_model_is_asked_by_its_own_names(
+    endpoint: AnswererParams, chat: ChatServer, tmp_path: Path
+):
     def refuses(kind: str, name: str) -> Any:
-        return 400, {"error": {"message": f"Unsupported {kind}: '{name}' is not supported with this model."}}
+        return 400, {
+            "error": {"message": f"Unsupported {kind}: '{name}' is not supported with this model."}
+        }
 
-    chat.replies = [refuses("parameter", "max_tokens"), refuses("value", "temperature"), "A dog.", "A cat."]
+    chat.replies = [
+        refuses("parameter", "max_tokens"),
+        refuses("value", "temperature"),
+        "A dog.",
+        "A cat.",
+    ]
     answerer = OpenAIAnswerer(inside(tmp_path), endpoint)
     assert [answerer.write("what?", [MOMENT]).text for _ in range(2)] == ["A dog.", "A cat."]
     limits = [{"max_tokens", "temperature"}, {"max_completion_tokens", "temperature"}]
@@ -331,17 +373,37 @@ def test_an_endpoint_that_is_not_there_is_told(tmp_path: Path):
 def test_a_missing_key_model_or_address_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     for params, message in (
-        (AnswererParams(name="openai", pretrained="gpt"), "set the environment variable OPENAI_API_KEY"),
+        (
+            AnswererParams(name="openai", pretrained="gpt"),
+            "set the environment variable OPENAI_API_KEY",
+        ),
         (AnswererParams(name="openai"), "name the endpoint's model"),
-        (AnswererParams(name="openai", pretrained="gpt", base_url="file:///etc/passwd"), "is no http"),
-        (AnswererParams(name="video_llm", pretrained="random"), "name the folder of a video language model"),
+        (
+            AnswererParams(name="openai", pretrained="gpt", base_url="file:///etc/passwd"),
+            "is no http",
+        ),
+        (
+            AnswererParams(name="video_llm", pretrained="random"),
+            "name the folder of a video language model",
+        ),
         (AnswererParams(name="video_llm", quantization="8bit"), "8bit: needs a CUDA GPU"),
-        (AnswererParams(name="hf", pretrained="big", quantization="4bit"), "4bit: needs a CUDA GPU"),
-        (AnswererParams(name="oracle"), "'oracle' is not one of hf, openai, quote, text, video_llm"),
+        (
+            AnswererParams(name="hf", pretrained="big", quantization="4bit"),
+            "4bit: needs a CUDA GPU",
+        ),
+        (
+            AnswererParams(name="oracle"),
+            "'oracle' is not one of hf, openai, quote, text, video_llm",
+        ),
     ):
         with pytest.raises(ConfigError, match=message):
             load_answerer(params, None, inside(tmp_path))  # type: ignore[arg-type]
 
 
 def test_none_is_no_answer():
-    assert [said(text) for text in ("none", " None. ", "", "A dog.")] == [None, None, None, "A dog."]
+    assert [said(text) for text in ("none", " None. ", "", "A dog.")] == [
+        None,
+        None,
+        None,
+        "A dog.",
+    ]

@@ -32,7 +32,9 @@ class Recorder:
         yield Answer(question=question, text="Yes. [1]", citations=(cited,), moments=())
 
 
-def test_a_follow_up_is_asked_with_the_subject_and_the_videos_of_the_question_before(workspace: Workspace):
+def test_a_follow_up_is_asked_with_the_subject_and_the_videos_of_the_question_before(
+    workspace: Workspace,
+):
     library = Recorder(workspace)
     chat = Chat(library)  # type: ignore[arg-type]
     for said in ("how old is Kiwi?", "and why?", "who fed the parrot then?", "where is Leeds?"):
@@ -58,7 +60,9 @@ def test_a_video_is_cut_where_its_vectors_turn():
     assert cut([10.0 * n for n in range(12)], vectors) == [0, 6]
     assert cut([10.0 * n for n in range(12)], np.stack([one] * 12)) == [0]
     assert cut([0.0], one[None]) == [0]
-    assert cut([1.0 * n for n in range(12)], vectors) == [0]  # both parts would be shorter than 20 s
+    assert cut([1.0 * n for n in range(12)], vectors) == [
+        0
+    ]  # both parts would be shorter than 20 s
 
 
 def test_chapters_are_a_webvtt_track_whose_titles_are_only_text():

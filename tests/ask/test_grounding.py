@@ -17,8 +17,16 @@ from mgv.records import Cue
         ("The exam is on the twelfth.", "The exam is on the thirteenth.", False),
         ("The exam is on March 12.", "The exam is on March the twelfth.", True),
         ("Twelve came.", "The twelfth came.", False),
-        ("The payload weighs five hundred seventy kilograms.", "The payload weighs 570 kilograms.", True),
-        ("The payload weighs five hundred seventy kilograms.", "The payload weighs 570 pounds.", False),
+        (
+            "The payload weighs five hundred seventy kilograms.",
+            "The payload weighs 570 kilograms.",
+            True,
+        ),
+        (
+            "The payload weighs five hundred seventy kilograms.",
+            "The payload weighs 570 pounds.",
+            False,
+        ),
         ("Heat 300 grams of water to 93 degrees.", "Heat 93 grams of water.", False),
         ("She does not like milk.", "She likes milk.", False),
         ("She likes milk.", "She doesn't like milk.", False),
@@ -29,7 +37,9 @@ from mgv.records import Cue
         ("Anna proposed the licence.", "Bob proposed the licence.", False),
     ],
 )
-def test_a_claim_stands_only_where_a_sentence_carries_all_of_it(sentence: str, claim: str, stands: bool):
+def test_a_claim_stands_only_where_a_sentence_carries_all_of_it(
+    sentence: str, claim: str, stands: bool
+):
     assert carries(sentence, claim) is stands
 
 
@@ -96,7 +106,8 @@ def test_no_words_are_no_sentences():
 def test_control_tokens_are_taken_out_of_what_people_say(text: str):
     cleaned = harmless(text)
     assert not any(
-        mark in cleaned for mark in ("<|", "|>", "[INST", "SYS>", "_of_turn>", "<s>", "<image>", "### S")
+        mark in cleaned
+        for mark in ("<|", "|>", "[INST", "SYS>", "_of_turn>", "<s>", "<image>", "### S")
     )
 
 

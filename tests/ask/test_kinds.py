@@ -59,7 +59,9 @@ def test_a_question_is_of_the_kind_that_its_words_say(question: str, kind: str):
         ("how much does the payload weigh?", "The payload weighs 570 kilograms.", True),
     ],
 )
-def test_a_sentence_answers_only_with_what_is_asked_for(question: str, sentence: str, answers: bool):
+def test_a_sentence_answers_only_with_what_is_asked_for(
+    question: str, sentence: str, answers: bool
+):
     assert holds(understand(question), sentence) is answers
 
 

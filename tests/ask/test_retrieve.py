@@ -30,7 +30,9 @@ def test_a_share_is_weight_times_relevance_over_k_plus_rank():
 
 
 def test_a_channel_with_nothing_relevant_adds_nothing():
-    alone = fuse({"frames": [hit("a", 0, 1)], "segments": [], "text": []}, EVEN, rrf_k=20, reach=REACH)
+    alone = fuse(
+        {"frames": [hit("a", 0, 1)], "segments": [], "text": []}, EVEN, rrf_k=20, reach=REACH
+    )
     assert [(m.video_id, m.channels) for m in alone] == [("a", ("frames",))]
 
 
@@ -42,7 +44,9 @@ def test_a_talkative_video_with_weak_hits_does_not_overtake_a_sure_sight():
 
 def test_a_long_scene_takes_one_rank_in_its_channel():
     scene = [hit("long", float(i), i + 1.0) for i in range(10)]
-    _, other = fuse({"frames": [*scene, hit("other", 0, 1)]}, {"frames": 1.0}, rrf_k=20, reach=REACH)
+    _, other = fuse(
+        {"frames": [*scene, hit("other", 0, 1)]}, {"frames": 1.0}, rrf_k=20, reach=REACH
+    )
     assert other.score == pytest.approx(21 / 22)
 
 
@@ -85,11 +89,16 @@ def test_a_videos_further_moments_count_less_and_less():
 
 def test_a_channel_of_weight_zero_is_silent():
     hits = {"frames": [hit("a", 0, 1)], "text": [hit("b", 0, 1)]}
-    assert [m.video_id for m in fuse(hits, {"frames": 0.0, "text": 1.0}, rrf_k=20, reach=REACH)] == ["b"]
+    assert [
+        m.video_id for m in fuse(hits, {"frames": 0.0, "text": 1.0}, rrf_k=20, reach=REACH)
+    ] == ["b"]
 
 
 def test_content_words_leave_out_what_any_query_holds():
-    assert content_words("Show me the scene where the Rocket lifts off, the rocket!") == ["rocket", "lifts"]
+    assert content_words("Show me the scene where the Rocket lifts off, the rocket!") == [
+        "rocket",
+        "lifts",
+    ]
     assert content_words("what is it?") == []
 
 

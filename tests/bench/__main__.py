@@ -32,11 +32,17 @@ BENCHMARKS = {
 
 def main() -> int:
     """Run what the command line asks for; 1 when a benchmark broke."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all without")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all without"
+    )
     parser.add_argument("--quick", action="store_true", help="small sizes: a minute or so each")
     parser.add_argument(
-        "--table", action="store_true", help="print the table of docs/figures.md from the last figures"
+        "--table",
+        action="store_true",
+        help="print the table of docs/figures.md from the last figures",
     )
     asked = parser.parse_args()
     if unknown := [name for name in asked.names if name not in BENCHMARKS]:
@@ -61,7 +67,9 @@ def _run(name: str, quick: bool) -> None:
     result: Result = importlib.import_module(f"tests.bench.{name}").run(quick)
     for figure in result.figures:
         goal = "" if figure.goal is None else f"≤ {shown(figure.goal, figure.unit)}"
-        print(f"  {figure.what:62}  {figure.text:>10}  {goal:>10}  {figure.verdict:4}  {figure.beside}")
+        print(
+            f"  {figure.what:62}  {figure.text:>10}  {goal:>10}  {figure.verdict:4}  {figure.beside}"
+        )
     print(f"  → {write_result(name, quick, before, result)}\n", flush=True)
 
 
@@ -71,13 +79,17 @@ def table() -> str:
     places = []
     order = list(BENCHMARKS)
     for result in sorted(read_results(), key=lambda result: order.index(result["benchmark"])):
-        command = f"`python -m tests.bench {result['benchmark']}{' --quick' if result['quick'] else ''}`"
+        command = (
+            f"`python -m tests.bench {result['benchmark']}{' --quick' if result['quick'] else ''}`"
+        )
         for figure in (Figure(**row) for row in result["figures"]):
             goal = "" if figure.goal is None else f"≤ {shown(figure.goal, figure.unit)}"
             beside = f" ({figure.beside})" if figure.beside else ""
             lines.append(f"| {figure.what} | {figure.text}{beside} | {goal} | {command} |")
         where = result["machine"]
-        places.append(f"{where['cores']} × {where['cpu']}, {where['memory_gb']} GB, {where['system']}")
+        places.append(
+            f"{where['cores']} × {where['cpu']}, {where['memory_gb']} GB, {where['system']}"
+        )
     return "\n".join([*lines, "", *(f"Machine: {place}." for place in dict.fromkeys(places))])
 
 

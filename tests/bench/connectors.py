@@ -64,7 +64,9 @@ def main() -> None:
         told = workspace.root / "row.json"
         if not told.is_file():
             seconds, steps = _train(workspace)
-            write_json(told, {"connector": name, "seconds": seconds, "steps": steps, **_ask(workspace)})
+            write_json(
+                told, {"connector": name, "seconds": seconds, "steps": steps, **_ask(workspace)}
+            )
         rows.append(json.loads(told.read_text(encoding="utf-8")))
         write_json(RESULTS / "connectors.json", {"share": asked.share, "rows": rows})
         print(_table(rows), flush=True)
@@ -114,7 +116,9 @@ def _alike(workspace: Workspace, stage: str) -> Workspace:
     a_video = sum(len(samples[i].turns) for i in range(len(samples))) / len(samples)
     size = round(chosen.batch_size * a_video)
     chosen = replace(chosen, batch_size=size, micro_batch_size=size)
-    return replace(workspace, params=replace(params, train=replace(params.train, **{stage: chosen})))
+    return replace(
+        workspace, params=replace(params, train=replace(params.train, **{stage: chosen}))
+    )
 
 
 def _ask(workspace: Workspace) -> dict[str, Any]:

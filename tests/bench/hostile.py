@@ -51,7 +51,13 @@ QUERIES = (
     "\ud83d",
     "%s{}$()`id`",
 )
-READERS = (("videos",), ("search", "parrot"), ("doctor",), ("metrics",), ("search-and-ask", "parrot"))
+READERS = (
+    ("videos",),
+    ("search", "parrot"),
+    ("doctor",),
+    ("metrics",),
+    ("search-and-ask", "parrot"),
+)
 
 
 @dataclass
@@ -63,7 +69,9 @@ class Campaign:
     num_tried: int = 0
     fallen: list[str] = field(default_factory=list)
 
-    def run(self, what: str, *words: str, **options: object) -> subprocess.CompletedProcess[str] | None:
+    def run(
+        self, what: str, *words: str, **options: object
+    ) -> subprocess.CompletedProcess[str] | None:
         """One command; None where it hung."""
         self.num_tried += 1
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(self.folder)}
@@ -188,7 +196,13 @@ def _inputs(campaign: Campaign, count: int) -> None:
     set_params(folder / "fed", materialize=RANDOM_PARTS)
     films = folder / "films"
     films.mkdir()
-    kinds = (("mp4", "libx264"), ("mkv", "libx264"), ("ts", "libx264"), ("avi", "mpeg4"), ("webm", "libvpx"))
+    kinds = (
+        ("mp4", "libx264"),
+        ("mkv", "libx264"),
+        ("ts", "libx264"),
+        ("avi", "mpeg4"),
+        ("webm", "libvpx"),
+    )
     for suffix, codec in kinds:
         make_video(folder / f"seed.{suffix}", num_frames=25, codec=codec)
     for number in range(count // 2):
@@ -232,7 +246,9 @@ def _kills(campaign: Campaign, made: Workspace, digest: str, count: int) -> None
 def _full_disks(campaign: Campaign, made: Workspace, digest: str, count: int) -> None:
     for _ in range(count):
         workspace = campaign.copy(made)
-        num_bytes = int(campaign.dice.choice((0, 100, 1000, 5000, 20_000)) * campaign.dice.uniform(0.5, 2))
+        num_bytes = int(
+            campaign.dice.choice((0, 100, 1000, 5000, 20_000)) * campaign.dice.uniform(0.5, 2)
+        )
         limit = partial(_limit_files, num_bytes)
         for words in (("ingest", str(campaign.folder / "seed.mp4")), ("materialize", "--rebuild")):
             what = f"{words[0]} with files of at most {num_bytes} bytes"

@@ -49,7 +49,9 @@ def run(quick: bool) -> Result:
         ingest(many, [NARRATED[0]])
         alone = make_workspace(folder / "alone", [NARRATED[0]])
         sides = {
-            "among many": partial(run_mgv, "materialize", "--library", str(folder / "copy of many")),
+            "among many": partial(
+                run_mgv, "materialize", "--library", str(folder / "copy of many")
+            ),
             "alone": partial(run_mgv, "materialize", "--library", str(folder / "copy of alone")),
         }
         new = rounds(sides, num_rounds, before=partial(_copy, [many.root, alone.root]))

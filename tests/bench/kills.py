@@ -55,7 +55,13 @@ class Site:
     def __init__(self, programs: Programs, root: Path) -> None:
         self.programs, self.root, self.url = programs, root, programs.environment["PREFECT_API_URL"]
         self.server = start_server(programs)
-        words = [*documented("retraining", "deploy").split()[1:], "--cron", "0 0 1 1 *", "--name", root.name]
+        words = [
+            *documented("retraining", "deploy").split()[1:],
+            "--cron",
+            "0 0 1 1 *",
+            "--name",
+            root.name,
+        ]
         deployed = programs.run([sys.executable, *words], root)
         assert deployed.returncode == 0, deployed.stderr
         self.deployment = self.ask(f"/deployments/name/retrain/{root.name}")["id"]
@@ -68,7 +74,9 @@ class Site:
 
     def ask(self, path: str, body: Any = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"})
+        request = urllib.request.Request(
+            self.url + path, data, {"Content-Type": "application/json"}
+        )
         for _ in range(20):
             try:
                 with urllib.request.urlopen(request, timeout=60) as answer:
@@ -93,7 +101,10 @@ class Site:
         for process in psutil.process_iter():
             try:
                 words = " ".join(process.cmdline())
-                if "prefect.engine" in words and process.environ().get("PREFECT__FLOW_RUN_ID") == run:
+                if (
+                    "prefect.engine" in words
+                    and process.environ().get("PREFECT__FLOW_RUN_ID") == run
+                ):
                     return process
             except psutil.Error:
                 continue
@@ -118,7 +129,9 @@ class Site:
 
     def at_work(self) -> str:
         """The last stage that the newest run began."""
-        log = self.programs.log.read_text(errors="replace").rpartition("Beginning flow run 'retrain")[2]
+        log = self.programs.log.read_text(errors="replace").rpartition(
+            "Beginning flow run 'retrain"
+        )[2]
         return ["inbox", *re.findall(r"Running stage '(\w+)'", log)][-1]
 
 
@@ -138,7 +151,8 @@ def end_state(workspace: Workspace) -> dict[str, Any]:
         "videos": sorted(item.name for item in manifest.items),
         "live": [(entry.version, entry.library_tag.partition("-")[0]) for entry in entries],
         "models": [
-            registry.read_lineage(each.folder)["model"]["digest"] for each in registry.published(workspace)
+            registry.read_lineage(each.folder)["model"]["digest"]
+            for each in registry.published(workspace)
         ],
         "tags": git("tag").split(),
         "dirty": git("status", "--porcelain"),
@@ -176,7 +190,9 @@ def begin_again(root: Path, template: Path) -> Workspace:
     shutil.rmtree(root, ignore_errors=True)
     shutil.copytree(template, root, symlinks=True)
     make_video(root / "data/inbox/new.mp4", num_frames=50)
-    return set_params(root, train={"instruct": STAGE | {"learning_rate": 5.0e-3}}, retrain={"notify": []})
+    return set_params(
+        root, train={"instruct": STAGE | {"learning_rate": 5.0e-3}}, retrain={"notify": []}
+    )
 
 
 def scenario(site: Site, draw: random.Random, count: int, undisturbed_s: float) -> list[str]:
@@ -248,7 +264,9 @@ def main(count: int, seed: int, folder: Path) -> int:
             ]
             differing += bool(differs or watch.faults)
             end = " | ".join(differs) or "the same end"
-            reads = f"champion read {watch.looks} times, {len(watch.faults)} faults {watch.faults[:1]}"
+            reads = (
+                f"champion read {watch.looks} times, {len(watch.faults)} faults {watch.faults[:1]}"
+            )
             print(f"{killed} kills: {'; '.join(done)} → {end}; {reads}", flush=True)
         print(f"{killed} kills, {differing} other ends or broken reads", flush=True)
         return differing

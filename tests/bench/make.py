@@ -117,7 +117,12 @@ def narrated_videos(folder: Path, seconds: Sequence[float]) -> list[Path]:
     """The demo's narrated videos, each looped to so many seconds, as far as seconds goes."""
     return [
         mux_looped(
-            folder / f"{source.stem}-{number}.mp4", length_s=length_s, pictures=source, sounds=[source]
+            folder / f"{source.stem}-{number}.mp4",
+            length_s=length_s,
+            pictures=source,
+            sounds=[source],
         )
-        for number, (source, length_s) in enumerate(zip(itertools.cycle(NARRATED), seconds, strict=False))
+        for number, (source, length_s) in enumerate(
+            zip(itertools.cycle(NARRATED), seconds, strict=False)
+        )
     ]

@@ -47,7 +47,9 @@ def run(quick: bool) -> Result:
         sides: dict[str, Callable[[], object]] = {
             "mgv": partial(_materialize, workspace, parts),
             "decode": lambda: [list(decode(path)) for path in videos],
-            "encode": lambda: [encode(parts.frame_embedder, batch) for each in frames for batch in each],
+            "encode": lambda: [
+                encode(parts.frame_embedder, batch) for each in frames for batch in each
+            ],
             "transcribe": lambda: [transcribe(parts.transcriber, sound) for sound in sounds],
         }
         for name, side in sides.items():  # once untimed: everything is loaded and warm
@@ -72,7 +74,9 @@ def run(quick: bool) -> Result:
         "rounds": num_rounds,
     }
     return Result(
-        figures=[figure], sizes=sizes, details=asdict(seconds) | {"torch_threads": torch.get_num_threads()}
+        figures=[figure],
+        sizes=sizes,
+        details=asdict(seconds) | {"torch_threads": torch.get_num_threads()},
     )
 
 
@@ -115,12 +119,19 @@ def probe_once(path: Path) -> Any:
 def encode(embedder: Any, frames: NDArray[np.uint8], batch_size: int = 16) -> NDArray[np.float32]:
     """Frames [T, H, W, 3] resized and through the embedder's bare network -> logits [T, K]."""
     return np.concatenate(
-        [embedder._logits(frames[begin : begin + batch_size]) for begin in range(0, len(frames), batch_size)]
+        [
+            embedder._logits(frames[begin : begin + batch_size])
+            for begin in range(0, len(frames), batch_size)
+        ]
     )
 
 
 def transcribe(transcriber: Any, sound: NDArray[np.float32]) -> str:
     """Sound [S] through the transcriber's bare model, with mgv's options -> the words."""
-    options: dict[str, Any] = {"temperature": 0.0, "condition_on_previous_text": False, "fp16": False}
+    options: dict[str, Any] = {
+        "temperature": 0.0,
+        "condition_on_previous_text": False,
+        "fp16": False,
+    }
     heard = whisper.transcribe(transcriber._model, sound, language="en", **options)
     return str(heard["text"])

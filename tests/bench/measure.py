@@ -160,7 +160,8 @@ def write_result(name: str, quick: bool, before: Mapping[str, Any], result: Resu
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
         "before": dict(before),
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "versions": {"python": platform.python_version()}
+        | {name: _version(name) for name in PACKAGES},
         "figures": [asdict(figure) for figure in result.figures],
         "sizes": dict(result.sizes),
         "details": dict(result.details),
@@ -195,7 +196,8 @@ def _cpu_model() -> str:
     except OSError:
         return platform.processor()
     return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown"
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        "unknown",
     )
 
 

@@ -17,7 +17,9 @@ def run(quick: bool) -> Result:
     length_s = 300.0 if quick else 3600.0
     with tempfile.TemporaryDirectory() as folder:
         piece = make_pictures(Path(folder, "piece.mp4"), seconds=20)
-        path = mux_looped(Path(folder, "long.mp4"), length_s=length_s, pictures=piece, sounds=NARRATED)
+        path = mux_looped(
+            Path(folder, "long.mp4"), length_s=length_s, pictures=piece, sounds=NARRATED
+        )
         size_mb = path.stat().st_size / 1e6
         workspace = make_workspace(Path(folder, "workspace"), [path])
         path.unlink()

@@ -29,7 +29,12 @@ from mgv.model.video_llm import VideoLLM, VideoLLMConfig
 from tests.bench.measure import Figure, Result
 
 RATIO_OF = "processor time, pair by pair: what else the machine does counts little"
-QUESTIONS = ("what is shown?", "who is speaking?", "what happens at the end?", "where does it take place?")
+QUESTIONS = (
+    "what is shown?",
+    "who is speaking?",
+    "what happens at the end?",
+    "where does it take place?",
+)
 
 
 def run(quick: bool) -> Result:
@@ -70,17 +75,23 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     sizes = {"tiny": tiny, "small": small, "starter": starter, "7b": real}
     model, processor = sizes[args.size](args.frames)
-    for step, value in measure(model, processor, make_clip(args.frames), args.new_tokens, times=3).items():
+    for step, value in measure(
+        model, processor, make_clip(args.frames), args.new_tokens, times=3
+    ).items():
         print(f"{step:20} {value:10.3f}")
 
 
 def make_clip(num_frames: int) -> Clip:
     """Random frames, one a second."""
     frames = np.random.default_rng(0).integers(0, 255, (num_frames, 240, 320, 3), dtype=np.uint8)
-    return Clip(question=QUESTIONS[0], frames=frames, frame_times_s=tuple(map(float, range(num_frames))))
+    return Clip(
+        question=QUESTIONS[0], frames=frames, frame_times_s=tuple(map(float, range(num_frames)))
+    )
 
 
-def measure(model: VideoLLM, processor: Processor, clip: Clip, num_new: int, times: int) -> dict[str, float]:
+def measure(
+    model: VideoLLM, processor: Processor, clip: Clip, num_new: int, times: int
+) -> dict[str, float]:
     """Seconds of each step; ours and the bare language model's in turn, and the ratio of each pair."""
     device = model.get_input_embeddings().weight.device
     batch = processor([clip]).to(device)
@@ -88,7 +99,11 @@ def measure(model: VideoLLM, processor: Processor, clip: Clip, num_new: int, tim
     encode_s, features = timed(lambda: model.encode(batch.pixel_values, batch.num_frames))
     seen = processor([replace(clip, features=features[0], frames=None)]).to(device)
     ids = batch.input_ids.clamp(min=0)
-    bare: dict[str, Any] = {"attention_mask": batch.attention_mask, "do_sample": False, "pad_token_id": 0}
+    bare: dict[str, Any] = {
+        "attention_mask": batch.attention_mask,
+        "do_sample": False,
+        "pad_token_id": 0,
+    }
     sides: dict[str, Callable[[], Any]] = {
         "connect_s": lambda: model.see(batch.num_frames, features=features),
         "first_s": lambda: model.generate(**seen.inputs(), max_new_tokens=1),
@@ -148,9 +163,18 @@ def tiny(num_frames: int) -> tuple[VideoLLM, Processor]:
 
 def small(num_frames: int) -> tuple[VideoLLM, Processor]:
     """64 tokens a frame as published, beside a random Llama of 8 layers, 512 wide."""
-    model, tokenizer = build_video_llm("minigpt4_video", vision_options={"image_size_px": 224}, device="cpu")
-    sizes = {"hidden_size": 512, "intermediate_size": 1376, "num_hidden_layers": 8, "num_attention_heads": 8}
-    language, _ = random_language_model(num_key_value_heads=8, max_position_embeddings=8192, **sizes)
+    model, tokenizer = build_video_llm(
+        "minigpt4_video", vision_options={"image_size_px": 224}, device="cpu"
+    )
+    sizes = {
+        "hidden_size": 512,
+        "intermediate_size": 1376,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 8,
+    }
+    language, _ = random_language_model(
+        num_key_value_heads=8, max_position_embeddings=8192, **sizes
+    )
     connector = build_connector("minigpt4_video", model.vision_encoder.spec, 512)
     model = VideoLLM(model.config, model.vision_encoder, connector, language).eval()
     return model, build_processor(model, tokenizer, num_frames=num_frames)
@@ -184,7 +208,9 @@ def real(num_frames: int) -> tuple[VideoLLM, Processor]:
         language_model={"pretrained": "random"},
     )
     model = VideoLLM(config, encoder, connector, llama).eval()
-    return model, build_processor(model, byte_tokenizer(), num_frames=num_frames, max_new_tokens=128)
+    return model, build_processor(
+        model, byte_tokenizer(), num_frames=num_frames, max_new_tokens=128
+    )
 
 
 if __name__ == "__main__":

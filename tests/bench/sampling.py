@@ -50,14 +50,20 @@ def run(quick: bool) -> Result:
             )
             size_mb = path.stat().st_size / 1e6
             details[f"gop {gop}"] = asdict(seconds) | {"size_mb": round(size_mb, 1)}
-    sizes = {"length_s": length_s, "num_frames": len(times_s), "size_px": SIZE_PX, "rounds": num_rounds}
+    sizes = {
+        "length_s": length_s,
+        "num_frames": len(times_s),
+        "size_px": SIZE_PX,
+        "rounds": num_rounds,
+    }
     return Result(figures=figures, sizes=sizes, details=details)
 
 
 def read_mgv(path: Path, times_s: list[float]) -> int:
     """The number of frames that mgv gives."""
     return sum(
-        len(batch.times_s) for batch in read_frames(path, times_s, size_px=SIZE_PX, batch_size=BATCH_SIZE)
+        len(batch.times_s)
+        for batch in read_frames(path, times_s, size_px=SIZE_PX, batch_size=BATCH_SIZE)
     )
 
 

@@ -36,7 +36,9 @@ def run(quick: bool) -> Result:
         folder = Path(name)
         os.environ["PREFECT_HOME"] = str(folder / "prefect")
         clips = [
-            make_pictures(folder / f"clip-{i:03}.mp4", seconds=seconds, size=(320, 180), rate=10, seed=i)
+            make_pictures(
+                folder / f"clip-{i:03}.mp4", seconds=seconds, size=(320, 180), rate=10, seed=i
+            )
             for i in range(num_videos)
         ]
         library = make_workspace(folder / "library", clips)
@@ -55,7 +57,14 @@ def run(quick: bool) -> Result:
         cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
         try:
             cluster.add_node(**node)
-            flow = [sys.executable, "-m", "flows.materialize", "--rebuild", "--library", str(library.root)]
+            flow = [
+                sys.executable,
+                "-m",
+                "flows.materialize",
+                "--rebuild",
+                "--library",
+                str(library.root),
+            ]
             for count in (1, NUM_WORKERS):
                 _set(library.root, num_workers=count)
                 note(f"{count} Ray workers", run_child([*flow, "--ray", cluster.address]))
@@ -81,7 +90,12 @@ def run(quick: bool) -> Result:
     ]
     return Result(
         figures=figures,
-        sizes={"num_videos": num_videos, "seconds_each": seconds, "workers": NUM_WORKERS, "cores": cores},
+        sizes={
+            "num_videos": num_videos,
+            "seconds_each": seconds,
+            "workers": NUM_WORKERS,
+            "cores": cores,
+        },
         details={"wall": took, "digest": digests},
     )
 

@@ -72,10 +72,14 @@ def run(quick: bool) -> Result:
                 if way == "index" and num_rows < GOAL_ROWS:
                     continue
                 detail[f"{way}_finish_s"] = timed(partial(finish, workspace, min_rows))
-                detail[way] = measure(Library.open(root), num_rounds if num_rows <= GOAL_ROWS else 2)
+                detail[way] = measure(
+                    Library.open(root), num_rounds if num_rows <= GOAL_ROWS else 2
+                )
                 print(f"  {num_rows:,} {way}: {detail[way]['median_ms']}", flush=True)
                 figures += show(num_rows, way, detail[way], way == by_default)
-    flat_ms = {int(num_rows): detail["flat"]["median_ms"]["mgv"] for num_rows, detail in details.items()}
+    flat_ms = {
+        int(num_rows): detail["flat"]["median_ms"]["mgv"] for num_rows, detail in details.items()
+    }
     details["flat_reaches_goal_at_rows"] = crossing(flat_ms, GOAL_MS)
     return Result(
         figures=figures,
@@ -144,7 +148,9 @@ def nearest(table: Any, vector: Float32, limit: int, *, exact: bool = False) -> 
     query = table.search(vector, vector_column_name="vector").distance_type("cosine")
     if exact:
         query = query.bypass_vector_index()
-    found: list[Any] = query.limit(limit).select(["video_id", "start_s", "end_s", "_distance"]).to_list()
+    found: list[Any] = (
+        query.limit(limit).select(["video_id", "start_s", "end_s", "_distance"]).to_list()
+    )
     return found
 
 
@@ -158,7 +164,10 @@ def recall(table: Any, vectors: Sequence[Float32]) -> float:
     everything = Relevance(floor=-1.0, ceiling=1.0)
     shares = []
     for vector in vectors:
-        truth = {(row["video_id"], row["start_s"]) for row in nearest(table, vector, RECALL_AT, exact=True)}
+        truth = {
+            (row["video_id"], row["start_s"])
+            for row in nearest(table, vector, RECALL_AT, exact=True)
+        }
         hits = vector_hits(table, vector, everything, RECALL_AT)
         shares.append(len(truth & {(hit.video_id, hit.start_s) for hit in hits}) / RECALL_AT)
     return float(np.mean(shares))
@@ -198,7 +207,9 @@ class Makings:
         """Embed the class names and some made-up sentences."""
         names = read_class_names()
         random = np.random.default_rng(0)
-        words = np.array(sorted({word for name in names for word in name.replace(",", "").lower().split()}))
+        words = np.array(
+            sorted({word for name in names for word in name.replace(",", "").lower().split()})
+        )
         random.shuffle(words)
         likely = 1.0 / np.arange(1, len(words) + 1)
         picked = random.choice(words, (600, 12), p=likely / likely.sum())
@@ -227,10 +238,13 @@ class Makings:
                 shots[begin // SHOT_FRAMES : (begin + 5000) // SHOT_FRAMES], SHOT_FRAMES, axis=0
             )
             logits += 0.25 * random.standard_normal(logits.shape, np.float32)
-            vectors[begin : begin + len(logits), : self.class_vectors.shape[1]] = self._vectors(logits)
+            vectors[begin : begin + len(logits), : self.class_vectors.shape[1]] = self._vectors(
+                logits
+            )
         likeliest = np.argsort(-shots, axis=1)[:, :5]
         labels = [
-            [self.names[k] for k in row] for row in np.repeat(likeliest, SHOT_FRAMES, axis=0)[:num_rows]
+            [self.names[k] for k in row]
+            for row in np.repeat(likeliest, SHOT_FRAMES, axis=0)[:num_rows]
         ]
         return vectors, labels
 

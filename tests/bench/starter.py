@@ -39,23 +39,36 @@ def run(quick: bool) -> Result:
         eye = FeatureExtractor(model, processor, FeatureCache(Path(folder) / "features", 5.0))
         heard, deaf = (answered(model, lessons, eye, subtitles) for subtitles in (True, False))
     chance = sum(
-        1 / len(turn.choices) for sample in samples for turn in sample.turns if turn.kind == "narration"
+        1 / len(turn.choices)
+        for sample in samples
+        for turn in sample.turns
+        if turn.kind == "narration"
     )
     chance /= sum(turn.kind == "narration" for sample in samples for turn in sample.turns)
     everything = [hit for hits in heard.values() for hit in hits]
     figures = [
         _wrong("closed questions wrong, with subtitles", everything, WRONG_GOAL),
         _wrong(
-            "questions that only the narrator answers wrong, with subtitles", heard["narration"], WRONG_GOAL
+            "questions that only the narrator answers wrong, with subtitles",
+            heard["narration"],
+            WRONG_GOAL,
         ),
         _wrong("the same without subtitles", deaf["narration"], None, f"; chance {1 - chance:.2f}"),
-        *(_wrong(f"{kind} wrong", hits, None) for kind, hits in sorted(heard.items()) if kind != "narration"),
+        *(
+            _wrong(f"{kind} wrong", hits, None)
+            for kind, hits in sorted(heard.items())
+            if kind != "narration"
+        ),
     ]
-    return Result(figures=figures, sizes={"num_videos": len(samples), "num_questions": len(everything)})
+    return Result(
+        figures=figures, sizes={"num_videos": len(samples), "num_questions": len(everything)}
+    )
 
 
 @torch.no_grad()
-def answered(model: torch.nn.Module, lessons: TrainingRows, eye: FeatureExtractor, subtitles: bool) -> Hits:
+def answered(
+    model: torch.nn.Module, lessons: TrainingRows, eye: FeatureExtractor, subtitles: bool
+) -> Hits:
     """Every closed question of the lessons."""
     hits: Hits = defaultdict(list)
     for start in range(0, len(lessons), 4):
@@ -71,6 +84,8 @@ def answered(model: torch.nn.Module, lessons: TrainingRows, eye: FeatureExtracto
 
 def _wrong(what: str, hits: list[tuple[str, bool]], goal: float | None, more: str = "") -> Figure:
     wrong = [not hit for _, hit in hits]
-    low, high = bootstrap_interval(wrong, num_resamples=2000, seed=0, groups=[video for video, _ in hits])
+    low, high = bootstrap_interval(
+        wrong, num_resamples=2000, seed=0, groups=[video for video, _ in hits]
+    )
     beside = f"{len(wrong)} questions, 95 % interval {low:.3f} to {high:.3f}{more}"
     return Figure(what=what, value=sum(wrong) / len(wrong), unit="", goal=goal, beside=beside)

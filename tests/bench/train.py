@@ -49,7 +49,9 @@ BATCH = 4
 NUM_FRAMES = 4
 LONGEST_WORDS = 160
 """Prompt and answer beside the frames: the longest of the data set has about so many tokens."""
-CAPTION = "A camera pans slowly over blotches of many colours behind a grid of light and dark lines."
+CAPTION = (
+    "A camera pans slowly over blotches of many colours behind a grid of light and dark lines."
+)
 PUBLISHED_LENGTH = 3857
 """Positions that MiniGPT4-Video's training pads every row to, with Llama-2: 3600 of prompt, 256 of answer, one mark
 (mini_gpt4_llama_v2.py:253-256, 403-410)."""
@@ -57,7 +59,10 @@ QUESTIONS = (
     ("What does the camera do?", "It pans slowly to the right and downwards."),
     ("What is seen in the background?", "Large and small blotches of many colours."),
     ("Are there any people in it?", "No, there are only colours and lines."),
-    ("How does the video go on?", "Every five seconds another picture takes the place of the last one."),
+    (
+        "How does the video go on?",
+        "Every five seconds another picture takes the place of the last one.",
+    ),
     ("What crosses the picture?", "Thin lines, light ones upright and dark ones lying."),
     ("Is it filmed indoors or outdoors?", "Neither, it looks as if a computer had drawn it."),
 )
@@ -74,7 +79,9 @@ def run(quick: bool) -> Result:
             model, processor = _learner(ModelParams(num_frames=NUM_FRAMES))
             results = [
                 time_scenes(model, processor, folder / "scenes", 4 if quick else 10),
-                time_ordinary(model, processor, folder / "starter", media, "starter", 1 if quick else 2),
+                time_ordinary(
+                    model, processor, folder / "starter", media, "starter", 1 if quick else 2
+                ),
             ]
             model, processor = _learner(clip_large(folder / "clip"))
             results.append(
@@ -108,7 +115,9 @@ def clip_large(folder: Path) -> ModelParams:
                              image_size=224, patch_size=14)  # fmt: skip
     torch.manual_seed(0)
     CLIPVisionModel(shape).save_pretrained(folder)
-    return ModelParams(vision_encoder=PartParams(name="clip", pretrained=str(folder)), num_frames=NUM_FRAMES)
+    return ModelParams(
+        vision_encoder=PartParams(name="clip", pretrained=str(folder)), num_frames=NUM_FRAMES
+    )
 
 
 def minutes_of_720p(folder: Path, count: int) -> list[str]:
@@ -138,7 +147,9 @@ def scene_loops(
     fours = _fours([(sample, turn) for sample in samples for turn in range(len(sample.turns))])
     loops = {
         "plain": lambda: [_step(model, _plain(four, processor, longest)) for four in fours],
-        "looking, a row each": lambda: [_step(model, _rows(four, processor, looking)) for four in fours],
+        "looking, a row each": lambda: [
+            _step(model, _rows(four, processor, looking)) for four in fours
+        ],
         "kept, a row each": lambda: [_step(model, _rows(four, processor, kept)) for four in fours],
         "looking, shared frames": partial(_losses, model, lessons, groups, looking),
         "mgv train": partial(_losses, model, lessons, groups, kept),
@@ -151,10 +162,16 @@ def time_scenes(model: VideoLLM, processor: Processor, folder: Path, num_videos:
     longest = processor.config.tokens_per_frame * NUM_FRAMES + LONGEST_WORDS
     loops, lessons, _ = scene_loops(model, processor, folder, num_videos, longest)
     seconds, losses = _timed(loops, 1)
-    assert losses["mgv train"] == losses["looking, shared frames"], "kept features give other losses"
-    assert losses["kept, a row each"] == losses["looking, a row each"], "kept features give other losses"
+    assert losses["mgv train"] == losses["looking, shared frames"], (
+        "kept features give other losses"
+    )
+    assert losses["kept, a row each"] == losses["looking, a row each"], (
+        "kept features give other losses"
+    )
     questions = _num_questions(lessons)
-    beside = "; ".join(f"{name} {questions / each[0]:.2f} questions/s" for name, each in seconds.items())
+    beside = "; ".join(
+        f"{name} {questions / each[0]:.2f} questions/s" for name, each in seconds.items()
+    )
     figures = [
         Figure(what="training, time of a plain loop's", unit="x", goal=PLAIN_GOAL, beside=beside,
                value=ratio(seconds["mgv train"], seconds["plain"])),
@@ -166,16 +183,24 @@ def time_scenes(model: VideoLLM, processor: Processor, folder: Path, num_videos:
 
 
 def time_ordinary(
-    model: VideoLLM, processor: Processor, folder: Path, media: Sequence[str], encoder: str, num_rounds: int
+    model: VideoLLM,
+    processor: Processor,
+    folder: Path,
+    media: Sequence[str],
+    encoder: str,
+    num_rounds: int,
 ) -> Result:
     """Videos as users have them, in stages 2 and 3. encoder: how it is called in the figures."""
     num_videos = len(media)
     described = [
-        _sample(name, number, (("Describe the video.", CAPTION),)) for number, name in enumerate(media)
+        _sample(name, number, (("Describe the video.", CAPTION),))
+        for number, name in enumerate(media)
     ]
     asked = [_sample(name, number, QUESTIONS) for number, name in enumerate(media)]
     kept, looking = _eyes(model, processor, folder, described)
-    decoding, _ = _timed({"decode": lambda: [read_sample(each, processor) for each in asked] and []}, 1)
+    decoding, _ = _timed(
+        {"decode": lambda: [read_sample(each, processor) for each in asked] and []}, 1
+    )
     look, _ = _timed({"look": lambda: [looking.look(each) for each in asked] and []}, 1)
     decode_s, look_s = decoding["decode"][0], look["look"][0]
     figures, details = [], {f"{encoder}: decode": decode_s, f"{encoder}: decode and encode": look_s}
@@ -198,7 +223,9 @@ def time_ordinary(
                    goal=CACHE_GOAL, beside=beside, value=ratio(seconds["kept"], seconds["looking"]))
         )  # fmt: skip
         details |= {f"{encoder}: {stage}": seconds}
-    return Result(figures=figures, sizes={f"minutes_of_720p, {encoder}": num_videos}, details=details)
+    return Result(
+        figures=figures, sizes={f"minutes_of_720p, {encoder}": num_videos}, details=details
+    )
 
 
 def _timed(
@@ -253,7 +280,9 @@ def _fours(items: list[Any]) -> list[list[Any]]:
 
 def _sample(media: str, number: int, said: Sequence[tuple[str, str]]) -> Sample:
     turns = tuple(Turn(question=question, answer=answer) for question, answer in said)
-    return Sample(sample_id=f"ordinary/{number}", media=media, media_id=f"{number:064x}", turns=turns)
+    return Sample(
+        sample_id=f"ordinary/{number}", media=media, media_id=f"{number:064x}", turns=turns
+    )
 
 
 def _plain(pairs: list[tuple[Sample, int]], processor: Any, longest: int) -> Batch:
@@ -265,7 +294,9 @@ def _plain(pairs: list[tuple[Sample, int]], processor: Any, longest: int) -> Bat
     batch: Batch = processor(clips)
     for name, value in (("input_ids", 0), ("attention_mask", 0), ("labels", -100)):
         tensor = getattr(batch, name)
-        padded = torch.nn.functional.pad(tensor, (0, max(0, longest - tensor.shape[1])), value=value)
+        padded = torch.nn.functional.pad(
+            tensor, (0, max(0, longest - tensor.shape[1])), value=value
+        )
         setattr(batch, name, padded)
     return batch
 
@@ -274,7 +305,9 @@ def _rows(pairs: list[tuple[Sample, int]], processor: Any, eye: FeatureExtractor
     clips = []
     for sample, turn in pairs:
         asked = sample.turns[turn]
-        clips.append(replace(eye.look(sample).clip(sample), question=asked.question, answer=asked.answer))
+        clips.append(
+            replace(eye.look(sample).clip(sample), question=asked.question, answer=asked.answer)
+        )
     batch: Batch = processor(clips)
     return batch
 
@@ -282,7 +315,9 @@ def _rows(pairs: list[tuple[Sample, int]], processor: Any, eye: FeatureExtractor
 def main() -> None:
     """Questions and tokens a second, and model FLOPs utilisation: `mgv train` beside the plain loop."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.train", description=main.__doc__)
-    parser.add_argument("--size", choices=["tiny", "7b"], default="7b", help="tiny: to see that it runs")
+    parser.add_argument(
+        "--size", choices=["tiny", "7b"], default="7b", help="tiny: to see that it runs"
+    )
     parser.add_argument("--videos", type=int, default=8, help="scenes to learn (8)")
     parser.add_argument(
         "--peak-tflops",
@@ -291,10 +326,14 @@ def main() -> None:
         help="of the GPU, dense bf16 (989.4: H100 SXM's data sheet)",
     )
     asked = parser.parse_args()
-    num_frames, longest, make = (45, PUBLISHED_LENGTH, real) if asked.size == "7b" else (4, 128, tiny)
+    num_frames, longest, make = (
+        (45, PUBLISHED_LENGTH, real) if asked.size == "7b" else (4, 128, tiny)
+    )
     model, processor = make(num_frames)
     adapt(model, lora=Lora())
-    model.language_model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model.language_model.gradient_checkpointing_enable(
+        gradient_checkpointing_kwargs={"use_reentrant": False}
+    )
     model.train()
     with tempfile.TemporaryDirectory() as folder:
         loops, lessons, kept = scene_loops(model, processor, Path(folder), asked.videos, longest)
@@ -318,7 +357,9 @@ def _work(model: VideoLLM, lessons: TrainingRows, kept: FeatureExtractor) -> tup
     language = model.language_model
     layers, width = language.config.num_hidden_layers, language.config.hidden_size
     weights = sum(
-        p.numel() for name, p in language.named_parameters() if "layers." in name and "lora_" not in name
+        p.numel()
+        for name, p in language.named_parameters()
+        if "layers." in name and "lora_" not in name
     )
     tokens, flops = 0, 0.0
     for number in range(len(lessons)):

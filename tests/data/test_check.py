@@ -48,7 +48,10 @@ def test_every_fault_is_named_with_its_line_and_the_exit_code_is_two(mine: Path)
     without_media = mgv("prepare", "--check", "mine.jsonl", "--json", cwd=mine.parent)
     shown = json.loads(without_media.stdout)
     assert (shown["samples"], shown["turns"], shown["left_out"]) == (3, 3, 0)
-    assert [fault.split(":")[0] for fault in shown["faults"]] == ["mine.jsonl, line 2", "mine.jsonl, line 5"]
+    assert [fault.split(":")[0] for fault in shown["faults"]] == [
+        "mine.jsonl, line 2",
+        "mine.jsonl, line 5",
+    ]
 
 
 def test_another_format_is_checked_by_its_name_and_rows_of_text_are_no_fault(mine: Path):
@@ -59,7 +62,9 @@ def test_another_format_is_checked_by_its_name_and_rows_of_text_are_no_fault(min
     ]
     text = json.dumps(rows)
     (mine.parent / "llava.json").write_text(text)
-    done = mgv("prepare", "--check", "llava.json", "--source", "llava", "--media", ".", cwd=mine.parent)
+    done = mgv(
+        "prepare", "--check", "llava.json", "--source", "llava", "--media", ".", cwd=mine.parent
+    )
     assert done.returncode == 0
     assert done.stdout.splitlines()[1] == "1 rows are about no video or image and would be left out"
     (mine.parent / "llava.json").write_text(text[:-20])
@@ -77,7 +82,9 @@ def test_another_format_is_checked_by_its_name_and_rows_of_text_are_no_fault(min
         (("--check", "mine.jsonl", "--source", "scenes"), 3, "no source 'scenes'"),
     ],
 )
-def test_what_cannot_be_checked_is_one_line(mine: Path, words: tuple[str, ...], code: int, says: str):
+def test_what_cannot_be_checked_is_one_line(
+    mine: Path, words: tuple[str, ...], code: int, says: str
+):
     done = mgv("prepare", *words, cwd=mine.parent)
     assert done.returncode == code
     assert says in done.stderr
@@ -85,7 +92,12 @@ def test_what_cannot_be_checked_is_one_line(mine: Path, words: tuple[str, ...], 
 
 
 def test_prepare_as_a_program(workspace: Workspace, mine: Path):
-    source = {"name": "samples", "annotations": str(mine), "media": str(mine.parent), "split": "train"}
+    source = {
+        "name": "samples",
+        "annotations": str(mine),
+        "media": str(mine.parent),
+        "split": "train",
+    }
     set_params(workspace.root, prepare={"sources": [source], "max_bad_share": 0.5})
     mine.write_text(GOOD * 2 + "{\n")
     done = mgv("prepare", cwd=workspace.root)
@@ -114,11 +126,15 @@ def test_the_documentation_shows_what_the_validator_really_says(tmp_path: Path):
     assert done.stdout == said.partition("```text\n")[2].partition("```\n")[0]
 
 
-@pytest.mark.parametrize("source", ["samples", "llava", "video_chatgpt", "cmd", "cc_sbu_align", "webvid"])
+@pytest.mark.parametrize(
+    "source", ["samples", "llava", "video_chatgpt", "cmd", "cc_sbu_align", "webvid"]
+)
 def test_the_documentation_s_examples_are_good_rows(tmp_path: Path, source: str):
     text = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
     kind, _, rest = text.partition(f"### `{source}`")[2].partition("```")[2].partition("\n")
     example = rest.partition("```")[0]
-    (tmp_path / f"x.{kind}").write_text(example if kind == "csv" else json.dumps(json.loads(example)))
+    (tmp_path / f"x.{kind}").write_text(
+        example if kind == "csv" else json.dumps(json.loads(example))
+    )
     report = check_annotations(tmp_path / f"x.{kind}", source)
     assert (report.num_samples, report.bad_rows) == (1, ())

@@ -45,7 +45,9 @@ def use(workspace: Workspace, *sources: dict[str, Any], **params: Any) -> Worksp
 
 def files(workspace: Workspace) -> dict[str, bytes]:
     folder = workspace.root / "data" / "prepare"
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.json*"))}
+    return {
+        str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.json*"))
+    }
 
 
 def samples(workspace: Workspace, stage: str = "instruct") -> dict[str, Sample]:
@@ -82,7 +84,11 @@ def clips(workspace: Workspace) -> Path:
 
 def test_a_sample_learns_what_its_media_is(workspace: Workspace, clips: Path):
     (clips / "long.en.vtt").write_text(VTT)
-    rows = [{"media": "long.mp4"}, {"media": "long.mp4", "start_s": 1, "end_s": 1.25}, {"media": "cat.jpg"}]
+    rows = [
+        {"media": "long.mp4"},
+        {"media": "long.mp4", "start_s": 1, "end_s": 1.25},
+        {"media": "cat.jpg"},
+    ]
     workspace = use(workspace, {"annotations": annotate(workspace, *rows)})
     prepare(workspace)
     found = samples(workspace)
@@ -90,7 +96,12 @@ def test_a_sample_learns_what_its_media_is(workspace: Workspace, clips: Path):
     cues = (Cue(start_s=0, end_s=1, text="Early."), Cue(start_s=1.5, end_s=2.5, text="Late words."))
     long_id = hashlib.sha256((clips / "long.mp4").read_bytes()).hexdigest()
     whole = Sample(
-        sample_id="samples/1", media="clips/long.mp4", media_id=long_id, turns=turns, end_s=4.0, cues=cues
+        sample_id="samples/1",
+        media="clips/long.mp4",
+        media_id=long_id,
+        turns=turns,
+        end_s=4.0,
+        cues=cues,
     )
     assert found["samples/1"] == whole
     stretch = found["samples/2"]
@@ -107,16 +118,24 @@ def test_what_the_library_knows_is_taken_from_it_under_any_name(
     talk.with_suffix(".vtt").write_text(VTT)
     ingest(workspace, [talk])
     shutil.copy(talk, clips / "other name.mp4")
-    (clips / "other name.vtt").write_text("WEBVTT\n\n00:00.000 --> 00:03.000\nThe file beside it.\n")
+    (clips / "other name.vtt").write_text(
+        "WEBVTT\n\n00:00.000 --> 00:03.000\nThe file beside it.\n"
+    )
     (workspace.root / "subs").mkdir()
-    (workspace.root / "subs" / "talk.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nFrom the folder.\n")
+    (workspace.root / "subs" / "talk.srt").write_text(
+        "1\n00:00:01,000 --> 00:00:02,000\nFrom the folder.\n"
+    )
     own = [{"start_s": 0, "end_s": 1, "text": "Own."}]
-    annotations = annotate(workspace, {"media": "other name.mp4"}, {"media": "other name.mp4", "cues": own})
+    annotations = annotate(
+        workspace, {"media": "other name.mp4"}, {"media": "other name.mp4", "cues": own}
+    )
     in_library = {
         "annotations": annotate(workspace, {"media": "talk.mp4"}, name="lib.jsonl"),
         "media": "data/videos",
     }
-    workspace = use(workspace, {"annotations": annotations}, in_library, in_library | {"subtitles": "subs"})
+    workspace = use(
+        workspace, {"annotations": annotations}, in_library, in_library | {"subtitles": "subs"}
+    )
 
     prepare(workspace)  # there is no library yet
     assert [cue.text for cue in samples(workspace)["samples/1"].cues] == ["The file beside it."]
@@ -161,16 +180,18 @@ def test_what_a_row_says_wrongly_of_its_media_is_a_bad_row(workspace: Workspace,
         "line 7: the sample_id 'samples/same' is taken by a row before it",
         "line 8: '../mine.jsonl' leads out of the media folder",
     ]
-    assert [reason.startswith(f"mine.jsonl, {e}") for reason, e in zip(reasons, expected, strict=True)] == [
-        True
-    ] * 7
+    assert [
+        reason.startswith(f"mine.jsonl, {e}") for reason, e in zip(reasons, expected, strict=True)
+    ] == [True] * 7
     assert samples(workspace)["samples/9"].end_s == 1.0
     shown = json.loads(files(workspace)["report.json"])
     assert (shown["bad_rows"], shown["first_bad_rows"]) == (7, reasons)
     assert str(workspace.root) not in files(workspace)["report.json"].decode()
 
 
-def test_too_many_bad_rows_stop_the_run_and_leave_the_last_result(workspace: Workspace, clips: Path):
+def test_too_many_bad_rows_stop_the_run_and_leave_the_last_result(
+    workspace: Workspace, clips: Path
+):
     rows = [{"media": "short.mp4"}] * 50
     workspace = use(workspace, {"annotations": annotate(workspace, *rows)})
     prepare(workspace)
@@ -185,7 +206,9 @@ def test_too_many_bad_rows_stop_the_run_and_leave_the_last_result(workspace: Wor
     assert files(workspace) == before
     assert not (workspace.root / "data" / ".prepare").exists()
     assert (
-        prepare(use(workspace, {"annotations": "mine.jsonl"}, max_bad_share=0.02)).tally().counts["samples"]
+        prepare(use(workspace, {"annotations": "mine.jsonl"}, max_bad_share=0.02))
+        .tally()
+        .counts["samples"]
         == 50
     )
 
@@ -198,7 +221,9 @@ def test_a_long_file_of_bad_rows_stops_once_a_hundred_were_seen(workspace: Works
         prepare(use(workspace, {"annotations": annotations}))
 
 
-def test_the_same_content_is_in_one_split_under_any_name_and_in_any_source(workspace: Workspace, clips: Path):
+def test_the_same_content_is_in_one_split_under_any_name_and_in_any_source(
+    workspace: Workspace, clips: Path
+):
     for number in range(40):
         make_video(clips / f"{number}.mp4", num_frames=2 + number, size=(16, 16))
         shutil.copy(clips / f"{number}.mp4", clips / f"copy {number}.mkv")
@@ -206,7 +231,10 @@ def test_the_same_content_is_in_one_split_under_any_name_and_in_any_source(works
     copies = [{"media": f"copy {number}.mkv"} for number in range(40)]
     sources = (
         {"annotations": annotate(workspace, *names)},
-        {"annotations": annotate(workspace, *copies, name="copies.jsonl"), "stage": "pretrain_video"},
+        {
+            "annotations": annotate(workspace, *copies, name="copies.jsonl"),
+            "stage": "pretrain_video",
+        },
     )
     workspace = use(workspace, *sources, validation_share=0.3, test_share=0.2)
     prepare(workspace)
@@ -229,16 +257,26 @@ def test_shares_of_a_split_are_kept_and_a_new_video_moves_no_other():
     assert {split_of(i, seed=0, validation_share=0.0, test_share=0.0) for i in ids} == {"train"}
 
 
-def test_one_content_in_two_declared_splits_stops_the_run_and_names_both(workspace: Workspace, clips: Path):
+def test_one_content_in_two_declared_splits_stops_the_run_and_names_both(
+    workspace: Workspace, clips: Path
+):
     train = {"annotations": annotate(workspace, {"media": "short.mp4"}), "split": "train"}
-    test = {"annotations": annotate(workspace, {"media": "copy.mp4"}, name="test.jsonl"), "split": "test"}
-    with pytest.raises(DataError, match=r"two splits: clips/short\.mp4 in train, clips/copy\.mp4 in test"):
+    test = {
+        "annotations": annotate(workspace, {"media": "copy.mp4"}, name="test.jsonl"),
+        "split": "test",
+    }
+    with pytest.raises(
+        DataError, match=r"two splits: clips/short\.mp4 in train, clips/copy\.mp4 in test"
+    ):
         prepare(use(workspace, train, test))
 
 
 def test_what_declares_no_split_follows_what_does(workspace: Workspace, clips: Path):
     auto = {"annotations": annotate(workspace, {"media": "short.mp4"})}
-    test = {"annotations": annotate(workspace, {"media": "copy.mp4"}, name="test.jsonl"), "split": "test"}
+    test = {
+        "annotations": annotate(workspace, {"media": "copy.mp4"}, name="test.jsonl"),
+        "split": "test",
+    }
     workspace = use(workspace, auto, test, validation_share=0, test_share=0)
     prepare(workspace)
     assert splits(workspace) == {"samples/1": "test", "samples-2/1": "test"}
@@ -266,7 +304,9 @@ def test_two_runs_give_the_same_bytes_and_the_second_reads_no_video(
     assert samples(workspace)["samples/1"].end_s == 2.0
 
 
-def test_images_of_shards_are_prepared_and_a_damaged_one_is_named(workspace: Workspace, clips: Path):
+def test_images_of_shards_are_prepared_and_a_damaged_one_is_named(
+    workspace: Workspace, clips: Path
+):
     cut = jpeg(size=(300, 300))[:-200]
     make_tar(
         clips / "0.tar",
@@ -279,7 +319,9 @@ def test_images_of_shards_are_prepared_and_a_damaged_one_is_named(workspace: Wor
             "c.txt": b"C.",
         },
     )
-    workspace = use(workspace, {"name": "webdataset", "annotations": "clips/0.tar"}, max_bad_share=0.4)
+    workspace = use(
+        workspace, {"name": "webdataset", "annotations": "clips/0.tar"}, max_bad_share=0.4
+    )
     report = prepare(workspace)
     found = samples(workspace, "pretrain_image")
     assert {key: sample.media for key, sample in found.items()} == {
@@ -299,7 +341,8 @@ def test_the_report_counts_by_source_stage_and_split(workspace: Workspace, clips
         {"media": "short.mp4"},
     ]
     workspace = use(
-        workspace, {"annotations": annotate(workspace, *rows), "stage": "pretrain_video", "split": "test"}
+        workspace,
+        {"annotations": annotate(workspace, *rows), "stage": "pretrain_video", "split": "test"},
     )
     told: list[tuple[str, int, int]] = []
     report = prepare(workspace, lambda *step: told.append(step))
@@ -319,11 +362,18 @@ def test_the_report_counts_by_source_stage_and_split(workspace: Workspace, clips
         "hours": 0,
     }
     assert {key: shown[key] for key in numbers} == numbers
-    assert shown["stages"]["pretrain_video"] == {"train": nothing, "validation": nothing, "test": numbers}
+    assert shown["stages"]["pretrain_video"] == {
+        "train": nothing,
+        "validation": nothing,
+        "test": numbers,
+    }
     assert shown["stages"]["instruct"] == {"train": nothing, "validation": nothing, "test": nothing}
     assert shown["sources"] == {"samples": {"rows": 3, "bad_rows": 0, "left_out": 0, **numbers}}
     assert shown["kinds"] == {"colour": 1, "open": 3}
-    assert {bar: count for bar, count in shown["durations"].items() if count} == {"image": 1, "1-5 s": 2}
+    assert {bar: count for bar, count in shown["durations"].items() if count} == {
+        "image": 1,
+        "1-5 s": 2,
+    }
     assert told == [("samples", n, 0) for n in (1, 2, 3)] + [("samples", 3, 3)]
 
 
@@ -338,7 +388,11 @@ def test_a_limit_takes_the_first_samples(workspace: Workspace, clips: Path):
 def test_the_weights_of_a_stages_sources_lie_beside_its_samples(workspace: Workspace, clips: Path):
     one, two = ({"media": name} for name in ("short.mp4", "long.mp4"))
     sources = [
-        {"annotations": annotate(workspace, one, name="one.jsonl"), "split": "train", "weight": 100},
+        {
+            "annotations": annotate(workspace, one, name="one.jsonl"),
+            "split": "train",
+            "weight": 100,
+        },
         {"annotations": annotate(workspace, two, name="two.jsonl"), "split": "train", "weight": 50},
     ]
     plain = {"annotations": "one.jsonl", "split": "train", "stage": "pretrain_video"}
@@ -361,7 +415,9 @@ def test_weights_that_mean_nothing_are_refused(workspace: Workspace, clips: Path
     with pytest.raises(ConfigError, match="weight"):
         use(workspace, source | {"weight": 0})
     empty = {"annotations": annotate(workspace, name="empty.jsonl"), "weight": 1}
-    with pytest.raises(DataError, match="samples-2: has a weight in instruct, but no sample to train on"):
+    with pytest.raises(
+        DataError, match="samples-2: has a weight in instruct, but no sample to train on"
+    ):
         prepare(use(workspace, source | {"weight": 2}, empty))
 
 
@@ -371,7 +427,9 @@ def tiny_scenes(
     """In the manner of mgv.data.scenes.make_scenes."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(num_videos):
-        path = make_video(folder / f"{number}.mp4", num_frames=2 + number + num_videos - 4, size=(16, 16))
+        path = make_video(
+            folder / f"{number}.mp4", num_frames=2 + number + num_videos - 4, size=(16, 16)
+        )
         sample = Sample(
             sample_id=f"scenes/{number}",
             media=str(path),
@@ -423,7 +481,10 @@ def test_scenes_of_two_seeds_would_lie_in_one_folder(workspace: Workspace):
 
 def test_hostile_text_goes_through_unchanged(workspace: Workspace, clips: Path):
     answer = "a\u2028b\x1b]0;x\x07\u202e</s>[INST]\x00 {{7*7}}"
-    row = {"media": "short.mp4", "turns": [{"question": "'; drop table media_1; --", "answer": answer}]}
+    row = {
+        "media": "short.mp4",
+        "turns": [{"question": "'; drop table media_1; --", "answer": answer}],
+    }
     workspace = use(workspace, {"annotations": annotate(workspace, row), "split": "train"})
     prepare(workspace)
     (sample,) = SampleFile(workspace.root / "data" / "prepare" / "instruct" / "train.jsonl")
@@ -433,7 +494,9 @@ def test_hostile_text_goes_through_unchanged(workspace: Workspace, clips: Path):
 
 def test_an_unknown_source_stops_ahead_of_any_work(workspace: Workspace):
     with pytest.raises(ConfigError, match="no source 'lava'"):
-        prepare(set_params(workspace.root, prepare={"sources": [{"name": "lava", "annotations": "x"}]}))
+        prepare(
+            set_params(workspace.root, prepare={"sources": [{"name": "lava", "annotations": "x"}]})
+        )
 
 
 def test_two_preparations_at_once_are_refused(workspace: Workspace):

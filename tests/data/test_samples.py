@@ -41,7 +41,10 @@ def test_a_row_needs_only_media_and_turns():
     assert sample_from_json(line) == Sample(
         sample_id="", media="x.mp4", media_id="", turns=(Turn(question="q", answer="a"),)
     )
-    assert json.loads(sample_to_json(sample_from_json(line))) == {**json.loads(line), "start_s": 0.0}
+    assert json.loads(sample_to_json(sample_from_json(line))) == {
+        **json.loads(line),
+        "start_s": 0.0,
+    }
 
 
 def row(**changes: object) -> str:
@@ -93,7 +96,9 @@ def test_a_wrong_row_says_what_was_found_and_what_was_expected(line: str | bytes
 
 def test_any_row_of_a_file_is_read_by_its_number(tmp_path: Path):
     path = tmp_path / "deep" / "train.jsonl"
-    samples = [Sample(sample_id=f"é{n}", media="x", media_id="", turns=FULL.turns) for n in range(50)]
+    samples = [
+        Sample(sample_id=f"é{n}", media="x", media_id="", turns=FULL.turns) for n in range(50)
+    ]
     assert write_samples(path, iter(samples)) == 50
     file = SampleFile(path)
     assert len(file) == 50

@@ -9,7 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from mgv.data.scenes import COLOURS, FACTS, Scene, Thing, describe, draw, draw_lots, make_scenes, recipes
+from mgv.data.scenes import (
+    COLOURS,
+    FACTS,
+    Scene,
+    Thing,
+    describe,
+    draw,
+    draw_lots,
+    make_scenes,
+    recipes,
+)
 from mgv.media.frames import read_frames
 from mgv.media.subtitles import read_subtitles
 from mgv.records import Sample
@@ -41,7 +51,9 @@ def test_a_test_scene_is_about_a_test_recipe():
         assert (first.colour, first.shape, number - 1) in recipes("test", "group")
 
 
-def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, made: tuple[Path, list[tuple[str, str, Sample]]]):
+def test_the_same_seed_gives_the_same_bytes(
+    tmp_path: Path, made: tuple[Path, list[tuple[str, str, Sample]]]
+):
     folder, samples = made
     again = list(make_scenes(tmp_path, num_videos=13, seed=3))
     assert [(s, p, x.media_id, x.turns, x.cues) for s, p, x in again] == [
@@ -55,7 +67,9 @@ def test_another_seed_in_the_same_folder_draws_anew(
 ):
     list(make_scenes(tmp_path, num_videos=13, seed=4, splits=("test",)))
     again = list(make_scenes(tmp_path, num_videos=13, seed=3, splits=("test",)))
-    assert [x.media_id for _, _, x in again] == [x.media_id for _, split, x in made[1] if split == "test"]
+    assert [x.media_id for _, _, x in again] == [
+        x.media_id for _, split, x in made[1] if split == "test"
+    ]
 
 
 def test_each_split_has_its_share_and_each_stage_its_samples(
@@ -80,7 +94,9 @@ def test_samples_are_whole(made: tuple[Path, list[tuple[str, str, Sample]]]):
             assert turn.kind == "describe" or turn.answer in turn.choices
 
 
-def test_what_the_narrator_says_is_in_the_subtitles_alone(made: tuple[Path, list[tuple[str, str, Sample]]]):
+def test_what_the_narrator_says_is_in_the_subtitles_alone(
+    made: tuple[Path, list[tuple[str, str, Sample]]],
+):
     for stage, _, sample in made[1]:
         if stage != "instruct":
             continue

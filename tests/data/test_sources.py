@@ -21,7 +21,9 @@ NOWHERE = MediaFolder(None)
 def read(name: str, annotations: Path, media: Path | None = None) -> list[Sample | str]:
     """The samples, and for bad rows `PLACE: REASON`."""
     found = SOURCES[name].read(annotations, MediaFolder(media), name)
-    return [row.sample if isinstance(row, SampleRow) else f"{row.place}: {row.reason}" for row in found]
+    return [
+        row.sample if isinstance(row, SampleRow) else f"{row.place}: {row.reason}" for row in found
+    ]
 
 
 def write_json(path: Path, value: Any, **options: Any) -> Path:
@@ -98,7 +100,10 @@ def test_llava_conversations(tmp_path: Path, media: Path):
         ),
         ({"video": "v1.mp4", "conversations": said("<video>", "a")}, "turn 1: value is empty"),
         ({"video": "v1.mp4", "conversations": said("<video> q", "")}, "turn 2: value is empty"),
-        ({"video": "v1.mp4", "conversations": said("<video><video> q", "a")}, "2 marks <image> or <video>"),
+        (
+            {"video": "v1.mp4", "conversations": said("<video><video> q", "a")},
+            "2 marks <image> or <video>",
+        ),
         ({"video": "v1.mp4"}, "no 'conversations'"),
         ({"video": "v1.mp4", "conversations": [{"from": [], "value": 1}]}, "turn 1 is from '[]'"),
         (
@@ -144,7 +149,8 @@ def test_rows_of_video_chatgpt_about_one_video_become_one_sample_of_turns_that_s
 
 def test_cmd_captions(tmp_path: Path, media: Path):
     path = write_json(
-        tmp_path / "train.json", {"annotations": [{"image_id": "v2", "caption": " He runs.\nShe\twaits. "}]}
+        tmp_path / "train.json",
+        {"annotations": [{"image_id": "v2", "caption": " He runs.\nShe\twaits. "}]},
     )
     (sample,) = read("cmd", path, media)
     assert isinstance(sample, Sample)
@@ -174,11 +180,20 @@ def test_a_webvid_caption_is_the_whole_name(tmp_path: Path, media: Path):
 def test_cc_sbu_align(tmp_path: Path, media: Path):
     path = write_json(
         tmp_path / "filter_cap.json",
-        {"annotations": [{"image_id": "1", "caption": "A cat."}, {"image_id": "2", "caption": "A dog."}]},
+        {
+            "annotations": [
+                {"image_id": "1", "caption": "A cat."},
+                {"image_id": "2", "caption": "A dog."},
+            ]
+        },
     )
     sample, missing = read("cc_sbu_align", path, media)
     assert isinstance(sample, Sample)
-    assert (sample.media, sample.is_image, sample.turns[0].answer) == (f"{media}/1.jpg", True, "A cat.")
+    assert (sample.media, sample.is_image, sample.turns[0].answer) == (
+        f"{media}/1.jpg",
+        True,
+        "A cat.",
+    )
     assert missing == f"row 2 (line 1): no such file: {media}/2.jpg"
 
 
@@ -187,7 +202,9 @@ def shards(tmp_path: Path) -> Path:
     """Two shards as img2dataset writes them, and a third that is not there."""
     folder = tmp_path / "shards"
     folder.mkdir()
-    caption = json.dumps({"caption": "A red square.", "url": "https://x", "status": "success"}).encode()
+    caption = json.dumps(
+        {"caption": "A red square.", "url": "https://x", "status": "success"}
+    ).encode()
     make_tar(
         folder / "00000.tar",
         {
@@ -262,7 +279,9 @@ def test_a_corrupt_member_is_named_and_the_rest_is_read(shards: Path):
     ],
 )
 @pytest.mark.parametrize("folder", [True, False])
-def test_a_name_that_leads_out_of_its_folder_is_refused(tmp_path: Path, media: Path, name: str, folder: bool):
+def test_a_name_that_leads_out_of_its_folder_is_refused(
+    tmp_path: Path, media: Path, name: str, folder: bool
+):
     (tmp_path / "secret.mp4").write_bytes(b"-")
     given = media if folder else None
     turn = {"question": "q", "answer": "a"}
@@ -284,8 +303,13 @@ def test_a_name_that_leads_out_of_its_folder_is_refused(tmp_path: Path, media: P
         assert len(found) == 1
         assert isinstance(found[0], str), (source, found)
         assert "leads out of the media folder" in found[0]
-    empty = [write_lines(tmp_path / f"{n}.jsonl", {"media": n, "turns": [turn]}) for n in (".", "..", " ")]
-    assert not any(isinstance(row, Sample) for path in empty for row in read("samples", path, given))
+    empty = [
+        write_lines(tmp_path / f"{n}.jsonl", {"media": n, "turns": [turn]})
+        for n in (".", "..", " ")
+    ]
+    assert not any(
+        isinstance(row, Sample) for path in empty for row in read("samples", path, given)
+    )
 
 
 def test_a_name_that_no_file_system_takes_is_a_missing_file(tmp_path: Path, media: Path):
@@ -296,7 +320,9 @@ def test_a_name_that_no_file_system_takes_is_a_missing_file(tmp_path: Path, medi
         {"media": "\u202e\x1b[31m.mp4", "turns": [turn]},
         {"media": "x" * 300 + ".tar/a.jpg", "turns": [turn]},
     )
-    assert [str(found).split(": ")[1] for found in read("samples", path, media)] == ["no such file"] * 3
+    assert [str(found).split(": ")[1] for found in read("samples", path, media)] == [
+        "no such file"
+    ] * 3
 
 
 def test_rows_that_are_no_json_are_named_and_skipped(tmp_path: Path):
@@ -305,7 +331,11 @@ def test_rows_that_are_no_json_are_named_and_skipped(tmp_path: Path):
     path.write_bytes(b"\xef\xbb\xbf" + good + b"\n\n{\r\n\xff\n" + b"[" * 100_000 + b"\n" + good)
     found = read("cmd", path)
     assert [isinstance(row, Sample) for row in found] == [True, False, False, False, True]
-    assert [str(row)[:15] for row in found[1:4]] == ["line 3: not JSO", "line 4: not UTF", "line 5: not JSO"]
+    assert [str(row)[:15] for row in found[1:4]] == [
+        "line 3: not JSO",
+        "line 4: not UTF",
+        "line 5: not JSO",
+    ]
 
 
 def test_a_line_without_end_is_skipped_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -319,7 +349,10 @@ def test_a_line_without_end_is_skipped_unread(tmp_path: Path, monkeypatch: pytes
 def test_a_list_is_read_item_by_item_with_its_lines_whatever_the_block(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    items = [{"image_id": f"v{n}", "caption": "é\n" * n, "deep": {"x": [n, "]", '"}']}} for n in range(1, 40)]
+    items = [
+        {"image_id": f"v{n}", "caption": "é\n" * n, "deep": {"x": [n, "]", '"}']}}
+        for n in range(1, 40)
+    ]
     path = write_json(tmp_path / "x.json", {"annotations": items}, indent=2, ensure_ascii=False)
     lines = path.read_text().splitlines()
     begins = [number for number, line in enumerate(lines, 1) if line == "    {"]
@@ -332,7 +365,9 @@ def test_a_list_is_read_item_by_item_with_its_lines_whatever_the_block(
 
 
 def test_a_broken_list_stops_with_its_line(tmp_path: Path):
-    (tmp_path / "x.json").write_text('[\n{"image_id": "v1", "caption": "c"},\n{"image_id": "v1", "capt')
+    (tmp_path / "x.json").write_text(
+        '[\n{"image_id": "v1", "caption": "c"},\n{"image_id": "v1", "capt'
+    )
     with pytest.raises(DataError, match=r"x\.json, line 3: the list is broken from here on"):
         read("cmd", tmp_path / "x.json")
     with pytest.raises(DataError, match=r"y\.json: cannot be read"):
@@ -366,7 +401,10 @@ def test_rows_of_images_videos_and_messages_are_understood_or_named(tmp_path: Pa
     path = write_json(tmp_path / "rows.json", rows)
     first, two, unknown, upper = read("llava", path, media)
     assert isinstance(first, Sample)
-    assert (first.media, first.turns) == (f"{media}/v1.mp4", (Turn(question="What?", answer="A cat."),))
+    assert (first.media, first.turns) == (
+        f"{media}/v1.mp4",
+        (Turn(question="What?", answer="A cat."),),
+    )
     assert two == "row 2 (line 1): videos names 2 files, expected one"
     assert str(unknown).startswith("row 3 (line 1): <image> or <video> in the text, but no 'image'")
     assert isinstance(upper, Sample)

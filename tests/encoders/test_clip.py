@@ -62,11 +62,28 @@ def test_the_random_model_gives_the_same_unit_vectors_each_time():
 @pytest.mark.parametrize("family", ["clip", "siglip"])
 def test_a_model_saved_in_a_folder_gives_what_transformers_gives(tmp_path, family):
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast, SiglipConfig, SiglipModel
+    from transformers import (
+        CLIPConfig,
+        CLIPModel,
+        PreTrainedTokenizerFast,
+        SiglipConfig,
+        SiglipModel,
+    )
 
     words = {"<pad>": 0, "<end>": 1, "a": 2, "dog": 3, "<unknown>": 4}
-    tower = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text = {**tower, "vocab_size": 5, "max_position_embeddings": 6, "eos_token_id": 1, "pad_token_id": 0}
+    tower = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+    text = {
+        **tower,
+        "vocab_size": 5,
+        "max_position_embeddings": 6,
+        "eos_token_id": 1,
+        "pad_token_id": 0,
+    }
     vision = {**tower, "image_size": 16, "patch_size": 8}
     torch.manual_seed(0)
     if family == "clip":
@@ -85,7 +102,10 @@ def test_a_model_saved_in_a_folder_gives_what_transformers_gives(tmp_path, famil
     with torch.inference_mode():
         expected = model.get_text_features(input_ids=ids).pooler_output[0]
     np.testing.assert_allclose(vector, (expected / expected.norm()).numpy(), atol=1e-5)
-    assert part.embed_frames(np.zeros((1, 20, 20, 3), dtype=np.uint8)).vectors.shape == (1, part.dim)
+    assert part.embed_frames(np.zeros((1, 20, 20, 3), dtype=np.uint8)).vectors.shape == (
+        1,
+        part.dim,
+    )
     assert part.relevance.ceiling < 0.4
 
 

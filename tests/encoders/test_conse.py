@@ -119,7 +119,9 @@ def test_the_starter_finds_a_teapot_and_knows_a_page_from_a_colour():
     from mgv.encoders.parts import load_frame_embedder
 
     part = load_frame_embedder(PartParams(name="conse"), PartParams(name="sentence"))
-    (teapot, piano) = part.embed_queries(["scene where someone pours from a teapot", "a grand piano"])
+    (teapot, piano) = part.embed_queries(
+        ["scene where someone pours from a teapot", "a grand piano"]
+    )
     names = read_class_names()
     shown = np.full((1, 1000), -4.0, dtype=np.float32)
     shown[0, names.index("teapot")] = 8.0
@@ -137,6 +139,8 @@ def test_an_empty_frame_shows_nothing_but_a_black_screen():
     white, picture = np.full_like(black, 254), rng.integers(0, 255, (1, 64, 64, 3), dtype=np.uint8)
     embedded = part.embed_frames(np.concatenate([black, white, picture]))
     assert [bool(labels) for labels in embedded.labels] == [False, False, True]
-    screen, cat, dog = part.embed_queries(["a black screen", "a cat", "a dog runs through the snow"])
+    screen, cat, dog = part.embed_queries(
+        ["a black screen", "a cat", "a dog runs through the snow"]
+    )
     assert embedded.vectors[0] @ screen > part.relevance.ceiling
     assert max(embedded.vectors[0] @ cat, embedded.vectors[0] @ dog) < part.relevance.floor

@@ -4,7 +4,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mgv.encoders.efficientnet_lite import EfficientNetLite, same_padding, scaled_width, to_pixel_values
+from mgv.encoders.efficientnet_lite import (
+    EfficientNetLite,
+    same_padding,
+    scaled_width,
+    to_pixel_values,
+)
 from mgv.starter.weights import vision_weights
 
 

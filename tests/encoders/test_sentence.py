@@ -40,7 +40,9 @@ def test_what_is_meant_is_near_and_what_is_not_lies_below_the_floor(minilm):
 
 def test_mean_pooling_leaves_the_padding_out(minilm):
     short = minilm.embed(["rain"])[0]
-    beside_a_long_one = minilm.embed(["rain", "a much longer sentence about something else entirely"])[0]
+    beside_a_long_one = minilm.embed(
+        ["rain", "a much longer sentence about something else entirely"]
+    )[0]
     np.testing.assert_allclose(short, beside_a_long_one, atol=1e-5)
 
 

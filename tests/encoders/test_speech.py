@@ -22,8 +22,12 @@ from mgv.encoders.speech import (
 )
 from mgv.errors import WeightsError
 
-READ_ALOUD = Path("/usr/share/pocketsphinx/test/data/librivox/sense_and_sensibility_01_austen_64kb-0890.wav")
-SAID = Heard(start_s=0, end_s=2, text=" Hello there.", no_speech=0.1, mean_log_prob=-0.3, compression=1.0)
+READ_ALOUD = Path(
+    "/usr/share/pocketsphinx/test/data/librivox/sense_and_sensibility_01_austen_64kb-0890.wav"
+)
+SAID = Heard(
+    start_s=0, end_s=2, text=" Hello there.", no_speech=0.1, mean_log_prob=-0.3, compression=1.0
+)
 
 
 def silence(duration_s: float) -> np.ndarray:
@@ -47,7 +51,9 @@ def test_silence_is_not_listened_to():
 
 
 def test_a_long_silence_parts_two_spans_and_a_short_one_does_not():
-    audio = np.concatenate([silence(3), tone(1.5), silence(2), tone(1.5), silence(9), tone(1.5), silence(3)])
+    audio = np.concatenate(
+        [silence(3), tone(1.5), silence(2), tone(1.5), silence(9), tone(1.5), silence(3)]
+    )
     spans = [(begin / SAMPLE_RATE_HZ, end / SAMPLE_RATE_HZ) for begin, end in sounding_spans(audio)]
     # sound at 3-4.5, 6.5-8 and 17-18.5, with 0.3 s about each span and steps of 0.03 s
     np.testing.assert_allclose(spans, [(2.7, 8.3), (16.7, 18.8)], atol=0.04)

@@ -41,7 +41,9 @@ def attention(q: Array, k: Array, v: Array, num_heads: int) -> Array:
     return np.concatenate(heads, 1)
 
 
-def lavis_state(width: int, hidden: int, depth: int, grid: int, patch: int) -> dict[str, torch.Tensor]:
+def lavis_state(
+    width: int, hidden: int, depth: int, grid: int, patch: int
+) -> dict[str, torch.Tensor]:
     """Random tensors by the names of eva_vit_g.pth."""
     generator = torch.Generator().manual_seed(3)
 
@@ -115,7 +117,10 @@ def bicubic(grid: Array, size: int) -> Array:
             place = (i + 0.5) * num / size - 0.5
             first = math.floor(place) - 1
             out.append(
-                sum(weight(place - j) * rows[min(max(j, 0), num - 1)] for j in range(first, first + 4))  # type: ignore[arg-type]
+                sum(
+                    weight(place - j) * rows[min(max(j, 0), num - 1)]
+                    for j in range(first, first + 4)
+                )  # type: ignore[arg-type]
             )
         return np.stack(out)
 
@@ -152,7 +157,12 @@ def test_a_trained_final_norm_does_not_leak_into_eva():
 
     from mgv.encoders.vision.eva_clip_g import EvaClipG
 
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     config = Blip2VisionConfig(**sizes, image_size=28, patch_size=14, initializer_range=0.5)
     tower = Blip2VisionModel(config).eval()
     torch.nn.init.constant_(tower.post_layernorm.weight, 7.0)
@@ -180,11 +190,14 @@ def test_temporal_attention_equals_its_arithmetic(num_windows: int):
     hidden = torch.randn(1, 4 * num_windows, 3, 32, generator=torch.Generator().manual_seed(1))
     w = {name: tensor.double().numpy() for name, tensor in layer.state_dict().items()}
     expected = np.zeros((4 * num_windows, 3, 32))
-    for first, place in product(range(0, 4 * num_windows, 4), range(3)):  # each position over its four frames
+    for first, place in product(
+        range(0, 4 * num_windows, 4), range(3)
+    ):  # each position over its four frames
         x = hidden[0, first : first + 4, place].double().numpy() + w["temporal_embedding"][0]
         n = layer_norm(x, w["temporal_layer_norm1.weight"], w["temporal_layer_norm1.bias"], 1e-5)
         q, k, v = (
-            n @ w[f"temporal_attn.{p}_proj.weight"].T + w[f"temporal_attn.{p}_proj.bias"] for p in "qkv"
+            n @ w[f"temporal_attn.{p}_proj.weight"].T + w[f"temporal_attn.{p}_proj.bias"]
+            for p in "qkv"
         )
         mixed = attention(q, k, v, 2)
         expected[first : first + 4, place] = (
@@ -204,7 +217,9 @@ def test_languagebind_sees_the_order_of_frames_and_clip_does_not():
             assert same is not differs
 
 
-@pytest.mark.parametrize("name", ["eva_clip_g", "clip", "siglip", "languagebind", "efficientnet_lite"])
+@pytest.mark.parametrize(
+    "name", ["eva_clip_g", "clip", "siglip", "languagebind", "efficientnet_lite"]
+)
 def test_padding_frames_change_nothing_and_have_zero_features(name: str):
     encoder = build_vision_encoder(name, "random")
     size = encoder.image_size_px
@@ -219,22 +234,34 @@ def test_padding_frames_change_nothing_and_have_zero_features(name: str):
 
 @pytest.mark.parametrize("name", ["clip", "siglip"])
 def test_clip_and_siglip_give_the_layer_before_the_last(name: str):
-    from transformers import CLIPVisionConfig, CLIPVisionModel, SiglipVisionConfig, SiglipVisionModel
+    from transformers import (
+        CLIPVisionConfig,
+        CLIPVisionModel,
+        SiglipVisionConfig,
+        SiglipVisionModel,
+    )
 
     from mgv.encoders.vision.clip import TINY, ClipTower
 
-    models = {"clip": (CLIPVisionModel, CLIPVisionConfig), "siglip": (SiglipVisionModel, SiglipVisionConfig)}
+    models = {
+        "clip": (CLIPVisionModel, CLIPVisionConfig),
+        "siglip": (SiglipVisionModel, SiglipVisionConfig),
+    }
     network, config = models[name]
     tower = network(config(**TINY)).eval()
     pixels = torch.randn(2, 3, 56, 56)
     with torch.no_grad():
         expected = tower(pixels, output_hidden_states=True).hidden_states[-2]
-        assert torch.allclose(ClipTower(tower, 56, -2, "clip_crop").encode(pixels), expected, atol=1e-5)
+        assert torch.allclose(
+            ClipTower(tower, 56, -2, "clip_crop").encode(pixels), expected, atol=1e-5
+        )
 
 
 def test_minigpt_pixels_are_squashed_and_take_imagenet_figures():
     frame = np.random.default_rng(0).integers(0, 255, (1, 30, 50, 3), dtype=np.uint8)
-    squashed = np.asarray(Image.fromarray(frame[0]).resize((14, 14), Image.Resampling.BICUBIC)) / 255.0
+    squashed = (
+        np.asarray(Image.fromarray(frame[0]).resize((14, 14), Image.Resampling.BICUBIC)) / 255.0
+    )
     expected = (squashed - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
     pixels = to_pixel_values(frame, "imagenet_squash", 14)
     np.testing.assert_allclose(pixels[0].permute(1, 2, 0).numpy(), expected, atol=1e-5)
@@ -245,9 +272,13 @@ def test_clip_pixels_equal_the_image_processor_of_transformers(shape: tuple[int,
     from transformers import CLIPImageProcessor
 
     frame = np.random.default_rng(0).integers(0, 255, (1, *shape), dtype=np.uint8)
-    processor = CLIPImageProcessor(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
+    processor = CLIPImageProcessor(
+        size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}
+    )
     expected = processor(Image.fromarray(frame[0]), return_tensors="np")["pixel_values"][0]
-    np.testing.assert_allclose(to_pixel_values(frame, "clip_crop", 28)[0].numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        to_pixel_values(frame, "clip_crop", 28)[0].numpy(), expected, atol=1e-5
+    )
 
 
 def test_video_llava_pixels_keep_the_centre():
@@ -273,7 +304,9 @@ def test_unknown_names_options_and_missing_weights_are_told():
 
 
 @pytest.mark.parametrize("name", ["eva_clip_g", "clip", "siglip"])
-def test_a_tower_is_read_out_of_the_whole_model_or_refused_when_weights_are_missing(name: str, tmp_path: Any):
+def test_a_tower_is_read_out_of_the_whole_model_or_refused_when_weights_are_missing(
+    name: str, tmp_path: Any
+):
     from safetensors.torch import load_file, save_file
     from transformers import (
         Blip2Config,
@@ -306,7 +339,9 @@ def test_a_tower_is_read_out_of_the_whole_model_or_refused_when_weights_are_miss
         model = SiglipModel(SiglipConfig(vision_config=TINY, text_config=text))
     model.eval().save_pretrained(tmp_path)
     pixels = torch.randn(1, 1, 3, 56, 56)
-    encoder = build_vision_encoder(name, str(tmp_path), **({"norm": "none"} if name == "eva_clip_g" else {}))
+    encoder = build_vision_encoder(
+        name, str(tmp_path), **({"norm": "none"} if name == "eva_clip_g" else {})
+    )
     with torch.no_grad():
         embedded = model.vision_model.embeddings(pixels[0])
         if name == "clip":

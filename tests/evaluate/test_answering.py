@@ -86,7 +86,11 @@ def test_an_answer_wins_over_a_failure_whichever_file_each_is_in(tmp_path: Path)
     answer_items(items(), Echo(fails="i2"), ledger(tmp_path))
     for number in (1, 2):  # their files are read before the one with the failure
         answer_items(
-            items(), Echo(), ledger(tmp_path), shard=Shard(number=number, count=2), retry_failed=True
+            items(),
+            Echo(),
+            ledger(tmp_path),
+            shard=Shard(number=number, count=2),
+            retry_failed=True,
         )
     assert ledger(tmp_path).rows[("i2",)]["error"] == ""
 
@@ -119,7 +123,9 @@ def test_shards_together_are_the_whole_run(tmp_path: Path):
     answer_items(items(40), Echo(), whole)
     halves = [Echo(), Echo()]
     for number, system in enumerate(halves, start=1):
-        answer_items(items(40), system, ledger(tmp_path / "halves"), shard=Shard(number=number, count=2))
+        answer_items(
+            items(40), system, ledger(tmp_path / "halves"), shard=Shard(number=number, count=2)
+        )
     assert all(len(system.asked) > 5 for system in halves)
     assert untimed(ledger(tmp_path / "halves")) == untimed(whole)
     rest = Echo()
@@ -137,7 +143,11 @@ def test_results_of_another_run_are_refused(tmp_path: Path):
 
 
 def test_two_processes_cannot_write_the_same_shard(tmp_path: Path):
-    with ledger(tmp_path).writing(Shard()), pytest.raises(BusyError), ledger(tmp_path).writing(Shard()):
+    with (
+        ledger(tmp_path).writing(Shard()),
+        pytest.raises(BusyError),
+        ledger(tmp_path).writing(Shard()),
+    ):
         pass
 
 
@@ -149,8 +159,13 @@ def test_a_shard_is_a_part_of_a_whole():
 
 
 def test_choices_are_written_under_the_question_unless_training_did_not():
-    item = EvaluationItem(item_id="1", videos=("v",), question="what?", answer="cat", choices=("dog", "cat"))
-    assert prompt_of("what?", item) == "what?\nA. dog\nB. cat\nAnswer with the letter of the right choice."
+    item = EvaluationItem(
+        item_id="1", videos=("v",), question="what?", answer="cat", choices=("dog", "cat")
+    )
+    assert (
+        prompt_of("what?", item)
+        == "what?\nA. dog\nB. cat\nAnswer with the letter of the right choice."
+    )
     assert prompt_of("what?", replace(item, shows_choices=False)) == "what?"
 
 
@@ -188,11 +203,17 @@ def test_pictures_and_folders_of_frames_are_clips_too(model_folder: Path, tmp_pa
     folder = tmp_path / "show_clip_00"
     folder.mkdir()
     for number in range(6):
-        Image.fromarray(np.full((20, 30, 3), 40 * number, np.uint8)).save(folder / f"{number:05}.png")
+        Image.fromarray(np.full((20, 30, 3), 40 * number, np.uint8)).save(
+            folder / f"{number:05}.png"
+        )
     item = EvaluationItem(item_id="1", videos=(str(folder),), question="q", answer="x")
     clip = read_clip(item, processor(model_folder), use_subtitles=True)
     assert clip.frames is not None
-    assert clip.frames[:, 0, 0, 0].tolist() == [40, 120, 200]  # 6 frames are 2 s: seen at 1/3, 1 and 5/3 s
+    assert clip.frames[:, 0, 0, 0].tolist() == [
+        40,
+        120,
+        200,
+    ]  # 6 frames are 2 s: seen at 1/3, 1 and 5/3 s
     picture = replace(item, videos=(str(folder / "00002.png"),))
     assert read_clip(picture, processor(model_folder), use_subtitles=True).num_frames == 1
 
@@ -217,15 +238,23 @@ def test_an_image_in_a_shard_is_a_clip_of_one_frame(model_folder: Path, tmp_path
 
 
 def test_a_model_answers_the_same_every_time_and_reads_a_clip_once(
-    model_folder: Path, clips: Path, questions_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model_folder: Path,
+    clips: Path,
+    questions_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     from mgv.evaluate import answering
 
     read: list[str] = []
     real = answering.read_clip
-    monkeypatch.setattr(answering, "read_clip", lambda item, *a: read.append(item.item_id) or real(item, *a))
+    monkeypatch.setattr(
+        answering, "read_clip", lambda item, *a: read.append(item.item_id) or real(item, *a)
+    )
     asked = read_questions(questions_file, videos=clips).items
-    assert asked[0].cues == (Cue(start_s=0.2, end_s=0.8, text="hello there"),)  # of the file beside a.mp4
+    assert asked[0].cues == (
+        Cue(start_s=0.2, end_s=0.8, text="hello there"),
+    )  # of the file beside a.mp4
     runs = []
     for name in ("one", "two"):
         system = ModelSystem(model_folder, TINY, device="cpu")
@@ -286,7 +315,9 @@ def test_a_model_is_held_as_asked_and_its_answers_are_kept_apart(model_folder: P
     quantized = ModelSystem(model_folder, replace(TINY, quantization="4bit"), device="cpu")
     assert quantized.facts() != ModelSystem(model_folder, TINY).facts()
     with pytest.raises(ConfigError, match="4bit: needs a CUDA GPU"):
-        quantized.answer(EvaluationItem(item_id="a", videos=("a.mp4",), question="what?", answer="x"))
+        quantized.answer(
+            EvaluationItem(item_id="a", videos=("a.mp4",), question="what?", answer="x")
+        )
 
 
 SLOW_RUN = """
@@ -319,12 +350,16 @@ def test_a_run_that_was_killed_goes_on_and_equals_one_that_was_not(
             str(out),
             wait_s,
         ]
-        return subprocess.Popen(words, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})
+        return subprocess.Popen(
+            words, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        )
 
     killed = tmp_path / "killed" / "answers.jsonl"
     run = start(killed.parent, "0.4")
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not (killed.exists() and killed.read_bytes().count(b"\n") >= 3):
+    while time.monotonic() < deadline and not (
+        killed.exists() and killed.read_bytes().count(b"\n") >= 3
+    ):
         time.sleep(0.02)
     run.send_signal(signal.SIGKILL)
     run.wait()

@@ -28,7 +28,11 @@ from mgv.evaluate.ledger import Ledger
 from tests.endpoint import ChatServer, chat_server
 
 TASK = Task(
-    item_id="1", protocol="match", question="what lifts off?", reference="a rocket", answer="the rocket"
+    item_id="1",
+    protocol="match",
+    question="what lifts off?",
+    reference="a rocket",
+    answer="the rocket",
 )
 
 
@@ -128,7 +132,9 @@ def endpoint(chat: ChatServer) -> JudgeParams:
     )  # fmt: skip
 
 
-def run(params: JudgeParams, folder: Path, tasks: list[Task], **kwargs: Any) -> dict[str, dict[str, Any]]:
+def run(
+    params: JudgeParams, folder: Path, tasks: list[Task], **kwargs: Any
+) -> dict[str, dict[str, Any]]:
     judge = load_judge(params, {task.protocol for task in tasks})
     results = Ledger(folder, "verdicts", judge.facts(), key=("item_id", "protocol"))
     judge_tasks(tasks, judge, results, **kwargs)
@@ -139,9 +145,19 @@ def test_prose_broken_json_and_scores_out_of_range_are_asked_again_then_counted(
     endpoint: JudgeParams, chat: ChatServer, tmp_path: Path
 ):
     good = '{"correct": "no", "score": 1}'
-    chat.replies = [good, "It is right.", good, '{"correct": "yes", ', '{"correct": "yes", "score": 9}']
+    chat.replies = [
+        good,
+        "It is right.",
+        good,
+        '{"correct": "yes", ',
+        '{"correct": "yes", "score": 9}',
+    ]
     rows = run(endpoint, tmp_path, [replace(TASK, item_id=name) for name in "abc"])
-    assert (rows["a match"]["correct"], rows["a match"]["score"], rows["a match"]["tries"]) == (False, 1, 1)
+    assert (rows["a match"]["correct"], rows["a match"]["score"], rows["a match"]["tries"]) == (
+        False,
+        1,
+        1,
+    )
     assert (rows["b match"]["correct"], rows["b match"]["tries"]) == (False, 2)
     failed = rows["c match"]
     assert (failed["correct"], failed["score"], failed["tries"]) == (None, None, 2)
@@ -163,7 +179,9 @@ def test_a_judge_that_does_not_answer_in_time_is_counted_and_the_run_goes_on(
     rows = run(endpoint, tmp_path, [replace(TASK, item_id=name) for name in "ab"])
     assert "no answer after 2 tries" in rows["a match"]["error"]
     assert rows["b match"]["correct"] is True
-    assert run(endpoint, tmp_path, [TASK, replace(TASK, item_id="a")][1:]) == rows  # not asked again
+    assert (
+        run(endpoint, tmp_path, [TASK, replace(TASK, item_id="a")][1:]) == rows
+    )  # not asked again
     chat.replies = ['{"correct": "no", "score": 0}']
     again = run(endpoint, tmp_path, [replace(TASK, item_id="a")], retry_failed=True)
     assert again["a match"]["correct"] is False
@@ -235,7 +253,11 @@ def _verdict_of(body: dict[str, Any]) -> float | str:
     shown = body["messages"][1]["content"]
     number = int(json.loads(shown[: shown.rindex("\n\n")])["answer"])
     return (
-        "prose" if number == 5 else 0.05 if number % 2 == 0 else f'{{"correct": "no", "score": {number % 5}}}'
+        "prose"
+        if number == 5
+        else 0.05
+        if number % 2 == 0
+        else f'{{"correct": "no", "score": {number % 5}}}'
     )
 
 
@@ -250,11 +272,15 @@ def test_several_verdicts_at_once_are_those_of_one_after_another(
     assert 2 <= chat.most_under_way <= 4
     assert list(together) == list(one_by_one) == [f"{n:02} match" for n in range(12)]
     timeless = [{name: row[name] for name in row if name != "time_s"} for row in together.values()]
-    assert timeless == [{name: row[name] for name in row if name != "time_s"} for row in one_by_one.values()]
+    assert timeless == [
+        {name: row[name] for name in row if name != "time_s"} for row in one_by_one.values()
+    ]
     assert sum(bool(row["error"]) for row in together.values()) == 1
     num_requests = len(chat.requests)
     lines = (tmp_path / "four" / "verdicts.jsonl").read_text().splitlines(keepends=True)
-    (tmp_path / "four" / "verdicts.jsonl").write_text("".join(lines[:7]) + lines[7][:9])  # killed in a line
+    (tmp_path / "four" / "verdicts.jsonl").write_text(
+        "".join(lines[:7]) + lines[7][:9]
+    )  # killed in a line
     assert list(run(replace(endpoint, workers=4), tmp_path / "four", tasks)) == list(together)
     assert len(chat.requests) == num_requests + 6  # items 06 to 11, all sensible
 
@@ -264,7 +290,11 @@ def test_a_judge_that_is_gone_stops_several_workers_too(
 ):
     chat.answer = lambda body: 401
     with pytest.raises(MgvError, match=f"no verdict {SILENT} times in a row"):
-        run(replace(endpoint, workers=3), tmp_path, [replace(TASK, item_id=f"{n:02}") for n in range(60)])
+        run(
+            replace(endpoint, workers=3),
+            tmp_path,
+            [replace(TASK, item_id=f"{n:02}") for n in range(60)],
+        )
     assert len(chat.requests) <= SILENT + 2 * 3
 
 

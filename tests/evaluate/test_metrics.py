@@ -74,7 +74,10 @@ def test_moments_by_hand():
     assert best_iou(ranked[1:], gold) == pytest.approx(0.6)
     assert best_iou([], gold) == 0
     assert matched(ranked, gold, 0.5) == [False, True, True]
-    assert matched([span(0, 10), span(0, 9)], gold, 0.5) == [True, False]  # a gold moment is found once
+    assert matched([span(0, 10), span(0, 9)], gold, 0.5) == [
+        True,
+        False,
+    ]  # a gold moment is found once
     assert moment_average_precision(ranked, gold, 0.5) == pytest.approx(
         (2 / 3 + 2 / 3) / 2
     )  # 1/2, but 2/3 later
@@ -176,7 +179,9 @@ def test_confidence_by_hand():
     assert accuracy_at_coverage([0.9, 0.8, 0.7, 0.1], [1, 1, 0, 0], 0.5) == 1
     assert accuracy_at_coverage([0.9, 0.8, 0.7, 0.1], [1, 1, 0, 0], 1) == 0.5
     assert accuracy_at_coverage([0.5, 0.5], [1, 0], 0.5) == 0.5  # equally sure: their mean
-    assert calibration_error([0.95, 0.85, 0.15], [1, 0, 0]) == pytest.approx((0.05 + 0.85 + 0.15) / 3)
+    assert calibration_error([0.95, 0.85, 0.15], [1, 0, 0]) == pytest.approx(
+        (0.05 + 0.85 + 0.15) / 3
+    )
     assert calibration_bins([1.0, 0.95], [1, 0]) == [(pytest.approx(0.975), 0.5, 1.0)]
 
 
@@ -186,7 +191,11 @@ def test_didemo_counts_the_three_annotators_that_agree_best():
     assert didemo_scores(ranking, [(1, 2), (1, 2), (0, 0), (3, 3)]) == (0, 1, pytest.approx(2 / 3))
     assert didemo_scores(ranking, [(1, 2), (1, 2), (1, 2), (5, 5)]) == (1, 1, 1)
     # nobody marked the first: ranks 2, 3, 4 are 3 on the mean; IoU of (1, 2) with (1, 1) is 1/2
-    assert didemo_scores(ranking, [(0, 0), (3, 3), (1, 1), (5, 5)]) == (0, 1, pytest.approx(0.5 / 3))
+    assert didemo_scores(ranking, [(0, 0), (3, 3), (1, 1), (5, 5)]) == (
+        0,
+        1,
+        pytest.approx(0.5 / 3),
+    )
     assert didemo_scores([], [(0, 0)] * 4) == (0, 0, 0)
     assert didemo_iou((1, 4), (2, 5)) == pytest.approx(3 / 5)
 
@@ -194,7 +203,9 @@ def test_didemo_counts_the_three_annotators_that_agree_best():
 def test_didemo_agrees_with_its_released_code_on_random_rankings():
     """The released arithmetic: intersection and hull of the chunks, means of sorted lists."""
 
-    def released(ranking: list[tuple[int, int]], times: list[tuple[int, int]]) -> tuple[float, float, float]:
+    def released(
+        ranking: list[tuple[int, int]], times: list[tuple[int, int]]
+    ) -> tuple[float, float, float]:
         def share(one: tuple[int, int], other: tuple[int, int]) -> float:
             both = max(0, min(one[1], other[1]) + 1 - max(one[0], other[0]))
             return both / (max(one[1], other[1]) + 1 - min(one[0], other[0]))
@@ -228,7 +239,9 @@ def test_words_are_compared_in_lower_case_without_punctuation_and_numbers_as_the
 
 def test_word_errors_by_hand():
     assert edit_distance(["the", "cat", "sat"], spoken_words("The cat sat.")) == 0
-    assert edit_distance(["the", "cat", "sat", "down"], ["a", "cat", "sat"]) == 2  # one replaced, one put in
+    assert (
+        edit_distance(["the", "cat", "sat", "down"], ["a", "cat", "sat"]) == 2
+    )  # one replaced, one put in
     assert edit_distance([], ["one", "two", "three"]) == 3
     assert edit_distance(["x"], []) == 1
 
@@ -257,7 +270,9 @@ def test_auroc_counts_every_pair():
     random = np.random.default_rng(1)
     for _ in range(20):
         scores, labels = random.integers(0, 6, 30) / 5, random.integers(0, 2, 30).astype(bool)
-        pairs = [float(p > n) + 0.5 * float(p == n) for p in scores[labels] for n in scores[~labels]]
+        pairs = [
+            float(p > n) + 0.5 * float(p == n) for p in scores[labels] for n in scores[~labels]
+        ]
         assert auroc(scores, labels) == pytest.approx(sum(pairs) / len(pairs))
 
 
@@ -301,10 +316,15 @@ def test_values_of_one_group_are_drawn_together():
 
 
 def test_a_weighted_mean_is_drawn_with_its_weights():
-    low, high = bootstrap_interval([0.0, 1.0], num_resamples=400, seed=0, groups=["a", "b"], weights=[3, 1])
+    low, high = bootstrap_interval(
+        [0.0, 1.0], num_resamples=400, seed=0, groups=["a", "b"], weights=[3, 1]
+    )
     assert (low, high) == (0.0, 1.0)
     assert bootstrap_interval([0.5, 0.5], num_resamples=20, seed=0, weights=[9, 1]) == (0.5, 0.5)
-    values, weights = [0.2] * 50 + [0.8], [1.0] * 50 + [50.0]  # as many words in one as in all others
+    values, weights = (
+        [0.2] * 50 + [0.8],
+        [1.0] * 50 + [50.0],
+    )  # as many words in one as in all others
     low, high = bootstrap_interval(values, num_resamples=400, seed=0, weights=weights)
     assert low == pytest.approx(0.2)
     assert high > 0.5
@@ -312,7 +332,9 @@ def test_a_weighted_mean_is_drawn_with_its_weights():
 
 def test_unknown_values_are_left_out():
     assert bootstrap_interval([1.0, math.nan, 1.0], num_resamples=20, seed=0) == (1.0, 1.0)
-    assert all(math.isnan(bound) for bound in bootstrap_interval([math.nan], num_resamples=20, seed=0))
+    assert all(
+        math.isnan(bound) for bound in bootstrap_interval([math.nan], num_resamples=20, seed=0)
+    )
 
 
 def test_a_paired_difference_is_seen_where_items_vary_more_than_systems():

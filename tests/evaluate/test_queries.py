@@ -121,19 +121,25 @@ FILES: dict[str, tuple[Any, list[Shape]]] = {
 def test_a_query_file_is_read_in_its_own_format(tmp_path: Path, format: str):
     content, expected = FILES[format]
     queries = read_queries(write(tmp_path / "file", content), format)
-    shapes = [(q.query_id, q.query, [(m.video, m.start_s, m.end_s) for m in q.moments]) for q in queries]
+    shapes = [
+        (q.query_id, q.query, [(m.video, m.start_s, m.end_s) for m in q.moments]) for q in queries
+    ]
     assert shapes == expected
 
 
 def test_a_table_may_have_semicolons_and_a_text_other_line_breaks(tmp_path: Path):
-    table = write(tmp_path / "q.csv", 'key;vid_key;video_id;sentence\nret0;msr7;video7;"a dog; a\ncat"\n')
+    table = write(
+        tmp_path / "q.csv", 'key;vid_key;video_id;sentence\nret0;msr7;video7;"a dog; a\ncat"\n'
+    )
     assert [query.query for query in read_queries(table, "msrvtt")] == ["a dog; a\ncat"]
     own = write(tmp_path / "q.jsonl", '{"query_id": "1", "query": "a\u2028b"}\r\n')
     assert [query.query for query in read_queries(own)] == ["a\u2028b"]
 
 
 def test_what_is_asked_inside_its_video_is_known(tmp_path: Path):
-    within = {f for f in QUERY_FORMATS if read_queries(write(tmp_path / f, FILES[f][0]), f)[0].within}
+    within = {
+        f for f in QUERY_FORMATS if read_queries(write(tmp_path / f, FILES[f][0]), f)[0].within
+    }
     assert within == {"didemo", "qvhighlights", "goldfish"}
 
 
@@ -144,7 +150,10 @@ def test_kinds_of_tvr_are_in_words(tmp_path: Path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ('{"query_id": "a", "query": "x"}\n{"query_id": "b"}\n', r"line 2: no 'query' \(it has query_id\)"),
+        (
+            '{"query_id": "a", "query": "x"}\n{"query_id": "b"}\n',
+            r"line 2: no 'query' \(it has query_id\)",
+        ),
         (
             '{"query_id": "a", "query": "x"}\n{"query_id": "a", "query": "y"}\n',
             "id 'a' is used more than once",
@@ -162,7 +171,9 @@ def test_kinds_of_tvr_are_in_words(tmp_path: Path):
         ),
     ],
 )
-def test_a_row_that_cannot_be_understood_is_named_with_its_line(tmp_path: Path, content: str, says: str):
+def test_a_row_that_cannot_be_understood_is_named_with_its_line(
+    tmp_path: Path, content: str, says: str
+):
     with pytest.raises(MgvError, match=says):
         read_queries(write(tmp_path / "q.jsonl", content))
 

@@ -11,7 +11,12 @@ import pytest
 
 from mgv.errors import ConfigError, MgvError
 from mgv.evaluate.sets.annotations import Shelf
-from mgv.evaluate.sets.questions import QUESTION_FORMATS, EvaluationItem, items_digest, read_questions
+from mgv.evaluate.sets.questions import (
+    QUESTION_FORMATS,
+    EvaluationItem,
+    items_digest,
+    read_questions,
+)
 from mgv.evaluate.spans import Span
 from mgv.records import Cue
 from tests.evaluate.test_queries import lines, write
@@ -181,7 +186,13 @@ def test_a_video_that_may_be_one_of_two_is_not_guessed(tmp_path: Path):
 
 def test_an_answer_that_is_no_choice_is_refused(tmp_path: Path):
     (tmp_path / "v.mp4").touch()
-    row = {"item_id": "a", "video": "v.mp4", "question": "?", "answer": "green", "choices": ["red", "blue"]}
+    row = {
+        "item_id": "a",
+        "video": "v.mp4",
+        "question": "?",
+        "answer": "green",
+        "choices": ["red", "blue"],
+    }
     with pytest.raises(MgvError, match="a: the answer 'green' is none of its 2 choices"):
         read_questions(write(tmp_path / "q.jsonl", lines(row)), videos=tmp_path)
 
@@ -199,7 +210,9 @@ def test_video_mme_is_also_read_from_its_parquet(tmp_path: Path):
 
 
 def test_missing_videos_are_named_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    rows = [{"question": "q", "answer": "a", "video_id": f"video{i // 2}", "id": i} for i in range(6)]
+    rows = [
+        {"question": "q", "answer": "a", "video_id": f"video{i // 2}", "id": i} for i in range(6)
+    ]
     (tmp_path / "video1.mp4").touch()
     path = write(tmp_path / "qa.json", rows)
     with caplog.at_level(logging.WARNING):
@@ -252,14 +265,18 @@ def test_longvideobench_subtitles_are_moved_to_the_clips_clock(tmp_path: Path):
         [{"timestamp": [2.0, 5.0], "text": "before"}, {"timestamp": [12.5, 14.0], "text": "now"}],
     ):  # fmt: skip
         write(place, rows)
-        (item,) = read_questions(path, "longvideobench", videos=videos, subtitles=tmp_path / "subs").items
+        (item,) = read_questions(
+            path, "longvideobench", videos=videos, subtitles=tmp_path / "subs"
+        ).items
         assert item.cues == (Cue(start_s=2.5, end_s=4.0, text="now"),)
 
 
 def test_subtitles_of_a_folder_are_found_by_the_videos_name(tmp_path: Path):
     path, videos = lay_out(tmp_path, "msrvtt")
     (tmp_path / "subs").mkdir()
-    (tmp_path / "subs" / "video7010.en.vtt").write_text("WEBVTT\n\n00:01.000 --> 00:02.000\nhello\n")
+    (tmp_path / "subs" / "video7010.en.vtt").write_text(
+        "WEBVTT\n\n00:01.000 --> 00:02.000\nhello\n"
+    )
     (item,) = read_questions(path, "msrvtt", videos=videos, subtitles=tmp_path / "subs").items
     assert [cue.text for cue in item.cues] == ["hello"]
     (item,) = read_questions(path, "msrvtt", videos=videos).items

@@ -47,7 +47,12 @@ def test_a_query_is_scored_by_video_and_by_moment():
         span("b.mp4", 4, 10),
     ]  # b is the second video, IoU .6
     scores = score_query(query, ranked, says_nothing=False)
-    assert (scores["recall_at_1"], scores["recall_at_5"], scores["mrr"], scores["map"]) == (0, 1, 0.5, 0.5)
+    assert (scores["recall_at_1"], scores["recall_at_5"], scores["mrr"], scores["map"]) == (
+        0,
+        1,
+        0.5,
+        0.5,
+    )
     assert scores["moment_recall_at_5_iou_0_5"] == 1
     assert scores["moment_recall_at_5_iou_0_7"] == 0
     assert scores["iou"] == 0  # of the first
@@ -82,10 +87,18 @@ def test_didemo_has_its_own_ranks_beside_iou():
         annotated=((1, 2), (1, 2), (1, 2), (0, 0)),
     )
     scores = score_query(query, [span("a.mp4", 6, 14), span("a.mp4", 0, 4)], says_nothing=False)
-    assert (scores["didemo_rank_at_1"], scores["didemo_rank_at_5"], scores["didemo_iou"]) == (1, 1, 1)
+    assert (scores["didemo_rank_at_1"], scores["didemo_rank_at_5"], scores["didemo_iou"]) == (
+        1,
+        1,
+        1,
+    )
     assert scores["iou"] == pytest.approx(0.8)  # of the moment itself
     missed = score_query(query, [span("a.mp4", 20, 25)], says_nothing=False)
-    assert (missed["didemo_rank_at_1"], missed["didemo_rank_at_5"], missed["didemo_iou"]) == (0, 0, 0)
+    assert (missed["didemo_rank_at_1"], missed["didemo_rank_at_5"], missed["didemo_iou"]) == (
+        0,
+        0,
+        0,
+    )
 
 
 def test_the_position_prior_is_one_list_at_the_usual_place():
@@ -113,7 +126,11 @@ def test_a_hit_is_the_moment_where_there_is_one():
     row = Scored(task="query", key="1", group="a", kind="", text="x", scores={"recall_at_1": 1.0})
     assert is_hit(row) == 1
     assert (
-        is_hit(Scored(task="query", key="1", group="a", kind="", text="x", scores={"nothing_found": 0.0}))
+        is_hit(
+            Scored(
+                task="query", key="1", group="a", kind="", text="x", scores={"nothing_found": 0.0}
+            )
+        )
         == 0
     )
 
@@ -142,7 +159,10 @@ def test_every_query_is_searched_with_all_channels_and_with_every_control(
     with caplog.at_level(logging.WARNING):
         found = evaluate_retrieval(Library.open(tiny_library.root), queries, depth=5)
     assert "1 videos are missing, with 1 entries: rocket.mp4" in caplog.text
-    assert {row.task for row in found.rows} == {"query", *(f"query.{name}" for name in (*CONTROLS, PRIOR))}
+    assert {row.task for row in found.rows} == {
+        "query",
+        *(f"query.{name}" for name in (*CONTROLS, PRIOR)),
+    }
     assert len(found.rows) == 3 * 5
     text = {row.key: row for row in found.rows if row.task == "query.text_only"}
     assert text["1"].scores["recall_at_1"] == 1
@@ -154,6 +174,8 @@ def test_every_query_is_searched_with_all_channels_and_with_every_control(
 def test_a_control_leaves_its_channels_out_and_the_library_as_it_was(tiny_library: Workspace):
     library = Library.open(tiny_library.root)
     words = library.with_weights(**CONTROLS["text_only"])
-    assert {name for moment in words.search("chocolate cake") for name in moment.channels} == {"text"}
+    assert {name for moment in words.search("chocolate cake") for name in moment.channels} == {
+        "text"
+    }
     assert library.workspace.params.search.weights.frames == 1.0
     assert words.workspace.params.search.weights.frames == 0.0

@@ -71,7 +71,9 @@ ITEM = EvaluationItem(item_id="1", videos=("a.mp4",), question="q", answer="a re
 
 
 def test_an_open_answer_has_words_and_verdict():
-    scored = score_item(ITEM, Given(item_id="1", answer="red car"), {"match": verdict(correct=True, score=4)})
+    scored = score_item(
+        ITEM, Given(item_id="1", answer="red car"), {"match": verdict(correct=True, score=4)}
+    )
     assert scored.scores == {"exact_match": 1.0, "token_f1": 1.0, "accuracy": 1.0, "score": 4.0}
 
 
@@ -85,16 +87,27 @@ def test_an_answer_that_failed_is_wrong_and_a_verdict_that_failed_is_left_out():
 
 def test_a_choice_a_citation_and_an_unanswerable_question():
     choice = replace(ITEM, answer="red", choices=("blue", "red"))
-    assert score_item(choice, Given(item_id="1", answer="B", choice=1), {}).scores == {"accuracy": 1.0}
-    assert score_item(choice, Given(item_id="1", answer="?", choice=None), {}).scores == {"accuracy": 0.0}
+    assert score_item(choice, Given(item_id="1", answer="B", choice=1), {}).scores == {
+        "accuracy": 1.0
+    }
+    assert score_item(choice, Given(item_id="1", answer="?", choice=None), {}).scores == {
+        "accuracy": 0.0
+    }
     nothing = replace(ITEM, answer=None)
     assert score_item(nothing, Given(item_id="1", answer=None), {}).scores["abstained"] == 1
     assert score_item(nothing, Given(item_id="1", answer="a car"), {}).scores["accuracy"] == 0
-    assert score_item(nothing, Given(item_id="1", answer=None, error="x"), {}).scores["accuracy"] == 0
-    cited = (Span(video="talk.mp4", start_s=0, end_s=4), Span(video="talk.mp4", start_s=50, end_s=60))
+    assert (
+        score_item(nothing, Given(item_id="1", answer=None, error="x"), {}).scores["accuracy"] == 0
+    )
+    cited = (
+        Span(video="talk.mp4", start_s=0, end_s=4),
+        Span(video="talk.mp4", start_s=50, end_s=60),
+    )
     with_gold = replace(ITEM, moments=(Span(video="talk", start_s=1, end_s=3),))
     scores = score_item(
-        with_gold, Given(item_id="1", answer="x", citations=cited), {"match": verdict(correct=False, score=0)}
+        with_gold,
+        Given(item_id="1", answer="x", citations=cited),
+        {"match": verdict(correct=False, score=0)},
     ).scores
     assert (scores["citation_precision"], scores["citation_recall"]) == (0.5, 1.0)
     silent = score_item(with_gold, Given(item_id="1", answer=None), {}, "ask").scores
@@ -114,7 +127,11 @@ def test_aspects_are_means_of_scores_and_failed_verdicts_are_counted():
         )
     ]
     metrics = summed_up(facts(), rows, PARAMS).metrics
-    assert (metrics["qa.correctness"], metrics["qa.detail"], metrics["qa.judge_failed"]) == (2.5, 2.0, 1.0)
+    assert (metrics["qa.correctness"], metrics["qa.detail"], metrics["qa.judge_failed"]) == (
+        2.5,
+        2.0,
+        1.0,
+    )
 
 
 def test_a_run_reads_back_as_it_was_written(tmp_path: Path):
@@ -155,7 +172,11 @@ def test_two_runs_are_compared_item_by_item():
     ]  # fmt: skip
     assert found.warnings == ()
     same = compare(a, a, num_bootstrap=50)
-    assert (same.differences[0].low, same.differences[0].high, same.differences[0].is_clear) == (0, 0, False)
+    assert (same.differences[0].low, same.differences[0].high, same.differences[0].is_clear) == (
+        0,
+        0,
+        False,
+    )
 
 
 def test_a_difference_over_a_few_items_may_always_be_chance():
@@ -170,7 +191,8 @@ def test_a_comparison_says_what_is_not_comparable():
     found = compare(a, b, num_bootstrap=50)
     assert (found.only_a, found.only_b) == (0, 1)
     assert any(
-        "judged by different judges (rule 1; openai big 1): accuracy" in warning for warning in found.warnings
+        "judged by different judges (rule 1; openai big 1): accuracy" in warning
+        for warning in found.warnings
     )
     assert any("not the same set" in warning for warning in found.warnings)
     with pytest.raises(UsageError, match="share no item"):
@@ -183,7 +205,9 @@ def test_the_gate_lets_through_what_is_no_worse_than_allowed(tmp_path: Path):
     (check,) = check_gate(run_of([1, 1, 1, 0]), baseline, {"qa.accuracy": 0.0})
     assert check.passed
     assert check_gate(run_of([1, 1, 0, 0]), baseline, {"qa.accuracy": 0.25})
-    with pytest.raises(GateError, match=r"qa.accuracy is 0.5000, was 0.7500, may differ by 0.2") as caught:
+    with pytest.raises(
+        GateError, match=r"qa.accuracy is 0.5000, was 0.7500, may differ by 0.2"
+    ) as caught:
         check_gate(run_of([1, 1, 0, 0]), baseline, {"qa.accuracy": 0.2})
     assert caught.value.exit_code == 10
 
@@ -202,7 +226,9 @@ def test_the_gate_compares_only_the_same_set_and_judge(tmp_path: Path):
     with pytest.raises(GateError, match=r"questions are not those of baseline.json"):
         check_gate(run_of([1, 1], questions=replace_set(digest="e")), baseline, {"qa.accuracy": 0})
     with pytest.raises(GateError, match="judge are not those"):
-        check_gate(run_of([1, 1], judge={"judge": "hf", "version": 1}), baseline, {"qa.accuracy": 0})
+        check_gate(
+            run_of([1, 1], judge={"judge": "hf", "version": 1}), baseline, {"qa.accuracy": 0}
+        )
     with pytest.raises(ConfigError, match=r"'qa.magic' is no metric of baseline.json"):
         check_gate(run_of([1, 1]), baseline, {"qa.magic": 0})
     with pytest.raises(ConfigError, match="names no metric"):
@@ -266,9 +292,16 @@ def test_what_differs_from_the_published_figures_depends_on_the_set():
     asked = {"name": "f", "format": "video_mme", "digest": "d", "count": 1, "missing": {"v": 1}}
     said = differences(facts(questions=asked), "questions")
     assert said[0] == "1 videos of the set are missing here"
-    assert said[1].startswith("a choice is read here from the answer's letter")  # and nobody judges it
-    assert "moment" in differences(facts(queries={**asked, "format": "qvhighlights"}), "queries")[-1]
-    assert "one embedding a video" in differences(facts(queries={**asked, "format": "msrvtt"}), "queries")[-1]
+    assert said[1].startswith(
+        "a choice is read here from the answer's letter"
+    )  # and nobody judges it
+    assert (
+        "moment" in differences(facts(queries={**asked, "format": "qvhighlights"}), "queries")[-1]
+    )
+    assert (
+        "one embedding a video"
+        in differences(facts(queries={**asked, "format": "msrvtt"}), "queries")[-1]
+    )
 
 
 def test_the_page_needs_nothing_from_elsewhere_and_shows_the_published_figures():
@@ -303,7 +336,8 @@ def test_a_word_error_rate_is_over_all_words_and_videos_are_drawn_whole(tmp_path
         0.1, 0.5,
     )  # fmt: skip
     counted = {
-        name: run.metrics[f"transcripts.{name}"] for name in ("count", "words", "unscored", "missing_videos")
+        name: run.metrics[f"transcripts.{name}"]
+        for name in ("count", "words", "unscored", "missing_videos")
     }
     assert counted == {"count": 2, "words": 120, "unscored": 1, "missing_videos": 1}
     assert plots(run)["transcripts"].splitlines()[1:] == [
@@ -330,8 +364,14 @@ def test_the_model_and_the_library_are_two_parts_of_one_run():
     rows = [row("i1", 1), row("i1", 0, task="ask"), row("i2", 1, task="ask")]
     run = summed_up(told, rows, PARAMS)
     assert (run.metrics["qa.accuracy"], run.metrics["ask.accuracy"]) == (1, 0.5)
-    assert (run.metrics["ask.count"], run.metrics["ask.missing_videos"], run.metrics["qa.count"]) == (2, 1, 1)
-    flips = compare(run, replace(run, rows=(row("i1", 1), row("i1", 1, task="ask"))), num_bootstrap=50).flips
+    assert (
+        run.metrics["ask.count"],
+        run.metrics["ask.missing_videos"],
+        run.metrics["qa.count"],
+    ) == (2, 1, 1)
+    flips = compare(
+        run, replace(run, rows=(row("i1", 1), row("i1", 1, task="ask"))), num_bootstrap=50
+    ).flips
     assert [(flip.task, flip.to) for flip in flips] == [("ask", "right")]
     assert [each.task for each in worst(run)] == ["ask"]
 
@@ -340,7 +380,11 @@ def test_the_worst_are_those_that_failed_then_those_wrong_and_sure():
     rows = [
         row("right", 1), row("unsure", 0, confidence=0.1), row("sure", 0, confidence=0.9), row("failed", 0, error="x"),
     ]  # fmt: skip
-    assert [each.key for each in worst(summed_up(facts(), rows, PARAMS))] == ["failed", "sure", "unsure"]
+    assert [each.key for each in worst(summed_up(facts(), rows, PARAMS))] == [
+        "failed",
+        "sure",
+        "unsure",
+    ]
 
 
 def test_a_limit_draws_the_same_items_every_time():
@@ -353,7 +397,9 @@ def test_a_limit_draws_the_same_items_every_time():
 
 
 @pytest.fixture
-def asked(workspace: Workspace, model_folder: Path, clips: Path, questions_file: Path) -> EvaluateParams:
+def asked(
+    workspace: Workspace, model_folder: Path, clips: Path, questions_file: Path
+) -> EvaluateParams:
     return EvaluateParams(
         model=str(model_folder), questions=str(questions_file), questions_format="mgv", videos=str(clips),
         max_new_tokens=4, num_bootstrap=50,
@@ -400,13 +446,17 @@ def test_what_is_missing_is_told(workspace: Workspace, asked: EvaluateParams, tm
     with pytest.raises(WorkspaceError, match=r"test.jsonl: not there; run `dvc repro prepare`"):
         evaluate(workspace, replace(asked, questions="data/prepare/test.jsonl"), tmp_path)
     with pytest.raises(WorkspaceError, match="nothing materialised yet"):
-        evaluate(workspace, replace(asked, questions=None, library_questions=asked.questions), tmp_path)
+        evaluate(
+            workspace, replace(asked, questions=None, library_questions=asked.questions), tmp_path
+        )
 
 
 def mgv(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "mgv.cli", *words]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.mark.slow

@@ -41,9 +41,14 @@ def test_the_scenes_are_made_once_and_are_the_first_of_the_test_split(
 ):
     monkeypatch.setenv("MGV_CACHE", str(tmp_path))
     monkeypatch.setattr(starter, "NUM_VIDEOS", 17)  # 12 % are 2
-    questions, name, format = load_questions(workspace, EvaluateParams(questions="starter"), "questions")
+    questions, name, format = load_questions(
+        workspace, EvaluateParams(questions="starter"), "questions"
+    )
     assert (name, format, questions.missing) == ("test.jsonl", "samples", {})
-    assert {Path(item.videos[0]).name for item in questions.items} == {"test-00000.mp4", "test-00001.mp4"}
+    assert {Path(item.videos[0]).name for item in questions.items} == {
+        "test-00000.mp4",
+        "test-00001.mp4",
+    }
     assert all(Path(item.videos[0]).is_file() and item.cues for item in questions.items)
     made = starter.starter_set("questions").stat().st_mtime_ns
     again, *_ = load_questions(workspace, EvaluateParams(questions="starter"), "questions")
@@ -54,7 +59,9 @@ def test_starter_asks_all_sets_and_a_named_set_is_asked_alone():
     everything = _evaluate_params(EvaluateParams(), {"judge": "hf", "limit": 3}, starter=True)
     assert [getattr(everything, key) for key in SETS] == ["starter"] * 4
     assert (everything.model, everything.judge.name, everything.limit) == ("starter", "hf", 3)
-    alone = _evaluate_params(EvaluateParams(transcripts="refs"), {"queries": "/q.jsonl"}, starter=False)
+    alone = _evaluate_params(
+        EvaluateParams(transcripts="refs"), {"queries": "/q.jsonl"}, starter=False
+    )
     assert [getattr(alone, key) for key in SETS] == [None, None, "/q.jsonl", None]
     as_it_is = _evaluate_params(EvaluateParams(transcripts="refs"), {"model": "m"}, starter=False)
     assert (as_it_is.transcripts, as_it_is.questions) == ("refs", EvaluateParams().questions)

@@ -72,10 +72,20 @@ def test_only_what_was_recognised_is_scored_and_the_rest_is_named(
     assert "told.mp4" in caplog.text
     assert "lost.vtt" in caplog.text
     (folder / "heard.en.vtt").write_text("WEBVTT\n")
-    assert evaluate_transcripts(library, folder).unscored["heard.mp4"] == "heard.en.vtt has no words"
-    run = evaluate(heard, EvaluateParams(questions=None, transcripts=str(folder), num_bootstrap=20), tmp_path)
-    counted = {name: value for name, value in run.metrics.items() if name.startswith("transcripts.")}
-    assert counted == {"transcripts.count": 0, "transcripts.unscored": 3, "transcripts.missing_videos": 1}
+    assert (
+        evaluate_transcripts(library, folder).unscored["heard.mp4"] == "heard.en.vtt has no words"
+    )
+    run = evaluate(
+        heard, EvaluateParams(questions=None, transcripts=str(folder), num_bootstrap=20), tmp_path
+    )
+    counted = {
+        name: value for name, value in run.metrics.items() if name.startswith("transcripts.")
+    }
+    assert counted == {
+        "transcripts.count": 0,
+        "transcripts.unscored": 3,
+        "transcripts.missing_videos": 1,
+    }
     with pytest.raises(UsageError, match="not in the library"):
         library.subtitles("lost.mp4")
 
@@ -89,7 +99,9 @@ def test_a_folder_that_holds_no_reference_is_told(heard: Workspace, tmp_path: Pa
     with pytest.raises(MgvError, match=r"no .vtt or .srt in it"):
         evaluate(heard, replace(params, transcripts=str(folder)), tmp_path)
     (folder / "lost.vtt").write_text(subtitles("gone"))
-    with pytest.raises(MgvError, match=r"none of its 1 subtitle files is of a video .* \(first: lost.vtt\)"):
+    with pytest.raises(
+        MgvError, match=r"none of its 1 subtitle files is of a video .* \(first: lost.vtt\)"
+    ):
         evaluate(heard, replace(params, transcripts=str(folder)), tmp_path)
     with pytest.raises(WorkspaceError, match="cannot be read as a folder"):
         evaluate(heard, replace(params, transcripts=str(folder / "lost.vtt")), tmp_path)

@@ -42,7 +42,12 @@ class Programs:
     def start(self, words: list[str], cwd: Path, **more: str) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as out:
             process = subprocess.Popen(
-                words, cwd=cwd, env=self.environment | more, stdout=out, stderr=out, start_new_session=True
+                words,
+                cwd=cwd,
+                env=self.environment | more,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
             )
         self.running.append(process)
         return process

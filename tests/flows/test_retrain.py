@@ -32,7 +32,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
-def promoted(programs: Programs, notices: Notices, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def promoted(
+    programs: Programs, notices: Notices, tmp_path_factory: pytest.TempPathFactory
+) -> Workspace:
     """What a schedule made of a video in the inbox: server, worker and deployment are started as documented."""
     root = tmp_path_factory.mktemp("library") / "talks"
     workspace = trained_workspace(root)
@@ -45,7 +47,8 @@ def promoted(programs: Programs, notices: Notices, tmp_path_factory: pytest.Temp
     worker = programs.start(documented("retraining", "worker").split(), root)
     every_20_s = "* * * * * */20"
     deployed = programs.run(
-        [sys.executable, *documented("retraining", "deploy").split()[1:], "--cron", every_20_s], root
+        [sys.executable, *documented("retraining", "deploy").split()[1:], "--cron", every_20_s],
+        root,
     )
     assert "retrain/talks deployed" in deployed.stdout, deployed.stderr
     wait_for("promotion", lambda: notices.told, log=programs.log)
@@ -99,7 +102,9 @@ def test_a_scheduled_run_takes_a_video_in_and_ends_with_a_promoted_model(
     assert champion.flow_run == registry.read_lineage(library.live.model)["flow_run"]
 
 
-def test_the_stages_are_subflows_of_the_run_at_the_same_server(promoted: Workspace, programs: Programs):
+def test_the_stages_are_subflows_of_the_run_at_the_same_server(
+    promoted: Workspace, programs: Programs
+):
     champion = registry.champion(promoted)
     assert champion is not None
     assert _ask(programs, f"/flow_runs/{champion.flow_run}")["state_name"] == "Promoted"
@@ -108,7 +113,9 @@ def test_the_stages_are_subflows_of_the_run_at_the_same_server(promoted: Workspa
     assert {run["name"]: run["state_name"] for run in runs} == dict.fromkeys(
         ("materialize .", "prepare .", "train ['instruct']", "evaluate ."), "Completed"
     )
-    artifacts = _ask(programs, "/artifacts/filter", {"flow_runs": {"id": {"any_": [champion.flow_run]}}})
+    artifacts = _ask(
+        programs, "/artifacts/filter", {"flow_runs": {"id": {"any_": [champion.flow_run]}}}
+    )
     shown = {artifact["key"]: artifact["data"] for artifact in artifacts}
     assert shown.keys() == {"materialize", "prepare", "instruct", "evaluate", "retrain"}
     assert "| second.mp4 | added |" in shown["retrain"]
@@ -155,11 +162,15 @@ def test_a_candidate_that_is_worse_is_refused_and_the_champion_still_answers(
 def _questions_that_the_champion_knows(workspace: Workspace) -> None:
     """A frozen set on which the champion is always right: what it says is what counts as right."""
     asked = ("what is seen?", "what colour is it?", "who speaks?")
-    rows = [{"item_id": f"{n}", "video": "first.mp4", "question": text} for n, text in enumerate(asked)]
+    rows = [
+        {"item_id": f"{n}", "video": "first.mp4", "question": text} for n, text in enumerate(asked)
+    ]
     path = workspace.root / "questions.jsonl"
 
     def write(answers: list[str]) -> None:
-        lines = [json.dumps(row | {"answer": answer}) for row, answer in zip(rows, answers, strict=True)]
+        lines = [
+            json.dumps(row | {"answer": answer}) for row, answer in zip(rows, answers, strict=True)
+        ]
         path.write_text("\n".join(lines) + "\n")
 
     write(["-"] * len(rows))
@@ -189,7 +200,9 @@ def test_two_at_once_one_is_refused_and_a_killed_run_goes_on_to_the_same_end(
     make_video(own.root / "data/inbox/third.mp4", num_frames=75)
     pause_s = random.Random(4).uniform(3.0, 12.0)
     first = programs.start([sys.executable, "-m", "flows.retrain"], own.root)
-    wait_for("first run", lambda: (own.root / "data/inbox/done/third.mp4").is_file(), log=programs.log)
+    wait_for(
+        "first run", lambda: (own.root / "data/inbox/done/third.mp4").is_file(), log=programs.log
+    )
     second = programs.retrain(own.root)
     assert second.returncode == 7
     assert "another retrain is at work here" in second.stderr
@@ -242,7 +255,8 @@ def test_a_file_of_questions_is_answered_and_what_is_answered_is_not_asked_again
     questions.write_text("".join(json.dumps(row) + "\n" for row in rows))
     output = own.root / "answers.jsonl"
     output.write_text(
-        json.dumps({"id": "a", "question": "what is seen?", "answer": "kept"}) + '\n{"id": "b", "que'
+        json.dumps({"id": "a", "question": "what is seen?", "answer": "kept"})
+        + '\n{"id": "b", "que'
     )
     done = programs.run(
         [sys.executable, "-m", "flows.ask", str(questions), "--output", str(output)], own.root

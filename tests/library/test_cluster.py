@@ -81,9 +81,13 @@ def _start_node(name: str, address: str) -> subprocess.Popen[str]:
 def library(workspace: Workspace, tmp_path: Path) -> Workspace:
     """Four videos of one second each, one with subtitles, and a file that is none."""
     talk = make_video(tmp_path / "talk.mp4", num_frames=25)
-    talk.with_suffix(".vtt").write_text("WEBVTT\n\n00:00.000 --> 00:01.000\nThe rocket lifts off.\n")
+    talk.with_suffix(".vtt").write_text(
+        "WEBVTT\n\n00:00.000 --> 00:01.000\nThe rocket lifts off.\n"
+    )
     sizes = [(128, 64), (64, 96), (64, 64)]
-    clips = [make_video(tmp_path / f"clip-{w}x{h}.mp4", num_frames=25, size=(w, h)) for w, h in sizes]
+    clips = [
+        make_video(tmp_path / f"clip-{w}x{h}.mp4", num_frames=25, size=(w, h)) for w, h in sizes
+    ]
     ingest(workspace, [talk, *clips])
     (workspace.videos_dir / "bad.mp4").write_text("not a video")
     return set_params(workspace.root, materialize={"num_cpus": 1})
@@ -122,7 +126,9 @@ def _kill_a_worker(flow: subprocess.Popen[str]) -> None:
 
 
 def _work(library: Workspace) -> Work:
-    return Work(wanted=next(each for each in want(library) if each.path.name == "talk.mp4"), row=None)
+    return Work(
+        wanted=next(each for each in want(library) if each.path.name == "talk.mp4"), row=None
+    )
 
 
 def test_a_machine_that_cannot_see_a_video_says_what_it_needs(
@@ -131,10 +137,14 @@ def test_a_machine_that_cannot_see_a_video_says_what_it_needs(
     from mgv.library.cluster import Worker
 
     work, params = _work(library), library.params.materialize
-    elsewhere = replace(work, wanted=replace(work.wanted, path=tmp_path / "not" / "here" / "talk.mp4"))
+    elsewhere = replace(
+        work, wanted=replace(work.wanted, path=tmp_path / "not" / "here" / "talk.mp4")
+    )
     with pytest.raises(WorkspaceError, match=r"share the workspace's folder|MGV_LIBRARY"):
         Worker(params).compute(elsewhere)
-    monkeypatch.setenv("MGV_LIBRARY", str(library.root))  # a clone of the workspace, with its videos pulled
+    monkeypatch.setenv(
+        "MGV_LIBRARY", str(library.root)
+    )  # a clone of the workspace, with its videos pulled
     found = Worker(params).compute(elsewhere).row
     assert found == Worker(params).compute(work).row
     (library.videos_dir / "talk.mp4").write_bytes(b"another video of that name")

@@ -55,7 +55,9 @@ def test_rejected_files_are_listed_with_their_reason(library: Workspace, tmp_pat
     assert json.loads(run(library, "videos", "--json")[1])["rejected"] == {}
 
 
-def test_a_run_in_which_a_ready_video_fails_exits_with_4(library: Workspace, monkeypatch: pytest.MonkeyPatch):
+def test_a_run_in_which_a_ready_video_fails_exits_with_4(
+    library: Workspace, monkeypatch: pytest.MonkeyPatch
+):
     def fail(*_: object, **__: object) -> None:
         raise AccessError("talk.mp4: no permission to read it")
 
@@ -72,7 +74,10 @@ def test_a_commit_names_the_library_that_was_made_of_its_videos(library: Workspa
     subprocess.run([*git, "commit", "-qam", "first"], cwd=library.root, check=True)
     ingest(library, [make_video(tmp_path / "second.mp4", num_frames=25)])
     materialize(library)
-    assert [video.name for video in Library.open(library.root).videos()] == ["second.mp4", "talk.mp4"]
+    assert [video.name for video in Library.open(library.root).videos()] == [
+        "second.mp4",
+        "talk.mp4",
+    ]
     then = Library.open(library.root, as_of="HEAD")
     assert then.manifest == first
     assert [video.name for video in then.videos()] == ["talk.mp4"]

@@ -81,14 +81,18 @@ def test_another_video_of_a_known_name_replaces_nothing_and_the_same_again_is_no
     assert len(list((inbox / "done").iterdir())) == 3
 
 
-def test_while_another_process_writes_nothing_is_taken_and_nothing_is_lost(workspace: Workspace, inbox: Path):
+def test_while_another_process_writes_nothing_is_taken_and_nothing_is_lost(
+    workspace: Workspace, inbox: Path
+):
     make_video(inbox / "cam.mp4", num_frames=10)
     with workspace.writing(), pytest.raises(BusyError):
         take_in(workspace, inbox, settle_s=0)
     assert (inbox / "cam.mp4").is_file()
 
 
-def test_names_of_any_length_leave_the_inbox_and_overwrite_nothing(workspace: Workspace, inbox: Path):
+def test_names_of_any_length_leave_the_inbox_and_overwrite_nothing(
+    workspace: Workspace, inbox: Path
+):
     name = "n" * 251 + ".mp4"
     (inbox / "rejected").mkdir()
     (inbox / "rejected" / name).write_text("a stranger's")

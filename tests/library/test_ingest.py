@@ -59,27 +59,39 @@ def test_a_second_file_with_the_same_content_is_a_duplicate(workspace: Workspace
     assert len(stored_files(workspace)) == 1
 
 
-def test_a_file_renamed_at_its_source_is_renamed_with_its_subtitles(workspace: Workspace, clip: Path):
+def test_a_file_renamed_at_its_source_is_renamed_with_its_subtitles(
+    workspace: Workspace, clip: Path
+):
     clip.with_suffix(".vtt").write_text("WEBVTT\n\n00:00.000 --> 00:01.000\nHello\n")
     ingest(workspace, [clip])
     clip.with_suffix(".vtt").unlink()
     renamed = clip.rename(clip.with_name("renamed.mp4"))
     assert outcomes(workspace, renamed) == [("renamed", "renamed.mp4")]
-    assert sorted(path.name for path in workspace.videos_dir.iterdir()) == ["renamed.mp4", "renamed.vtt"]
+    assert sorted(path.name for path in workspace.videos_dir.iterdir()) == [
+        "renamed.mp4",
+        "renamed.vtt",
+    ]
 
 
 def test_a_source_that_changed_replaces_what_it_gave_before(workspace: Workspace, clip: Path):
     ingest(workspace, [clip])
     make_video(clip, num_frames=20)
     assert outcomes(workspace, clip) == [("updated", "clip.mp4")]
-    assert [f.video_id for f in stored_files(workspace)] == [hashlib.sha256(clip.read_bytes()).hexdigest()]
+    assert [f.video_id for f in stored_files(workspace)] == [
+        hashlib.sha256(clip.read_bytes()).hexdigest()
+    ]
 
 
-def test_another_video_of_the_same_name_is_kept_beside_it(workspace: Workspace, clip: Path, tmp_path: Path):
+def test_another_video_of_the_same_name_is_kept_beside_it(
+    workspace: Workspace, clip: Path, tmp_path: Path
+):
     (tmp_path / "other").mkdir()
     other = make_video(tmp_path / "other" / "clip.mp4", num_frames=20)
     digest = hashlib.sha256(other.read_bytes()).hexdigest()
-    assert outcomes(workspace, clip, other) == [("added", "clip.mp4"), ("added", f"clip-{digest[:8]}.mp4")]
+    assert outcomes(workspace, clip, other) == [
+        ("added", "clip.mp4"),
+        ("added", f"clip-{digest[:8]}.mp4"),
+    ]
 
 
 def test_a_folder_is_walked_and_only_its_videos_are_taken(workspace: Workspace, tmp_path: Path):
@@ -101,7 +113,15 @@ def test_bad_files_are_listed_with_a_reason_and_stop_no_other(
     half = tmp_path / "half.mp4"
     half.write_bytes(clip.read_bytes()[:400])
     os.mkfifo(tmp_path / "pipe.mp4")
-    bad = [empty, text, link, tmp_path / "folder.mp4", half, tmp_path / "pipe.mp4", tmp_path / "missing.mp4"]
+    bad = [
+        empty,
+        text,
+        link,
+        tmp_path / "folder.mp4",
+        half,
+        tmp_path / "pipe.mp4",
+        tmp_path / "missing.mp4",
+    ]
     results = ingest(workspace, [*bad, clip])
     assert [result.outcome for result in results] == ["rejected"] * len(bad) + ["added"]
     for result in results[:-1]:
@@ -175,14 +195,18 @@ def two_cuts(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_video_never_takes_or_removes_the_subtitles_of_another(workspace: Workspace, two_cuts: Path):
+def test_a_video_never_takes_or_removes_the_subtitles_of_another(
+    workspace: Workspace, two_cuts: Path
+):
     ingest(workspace, [two_cuts])
     assert stored_names(workspace) == ["lecture.cut.mp4", "lecture.cut.srt", "lecture.mp4"]
     remove(workspace, ["lecture.mp4"])
     assert stored_names(workspace) == ["lecture.cut.mp4", "lecture.cut.srt"]
 
 
-def test_a_rename_onto_another_videos_stem_leaves_that_ones_subtitles(workspace: Workspace, two_cuts: Path):
+def test_a_rename_onto_another_videos_stem_leaves_that_ones_subtitles(
+    workspace: Workspace, two_cuts: Path
+):
     (two_cuts / "lecture.srt").write_text(WORDS.replace("Hello", "Goodbye"))
     ingest(workspace, [two_cuts])
     moved = (two_cuts / "lecture.mp4").rename(two_cuts / "lecture.cut.mkv")
@@ -190,7 +214,9 @@ def test_a_rename_onto_another_videos_stem_leaves_that_ones_subtitles(workspace:
     assert (workspace.videos_dir / "lecture.cut.srt").read_text() == WORDS
 
 
-def test_what_remove_takes_stays_in_dvc_though_it_was_edited_by_hand(workspace: Workspace, clip: Path):
+def test_what_remove_takes_stays_in_dvc_though_it_was_edited_by_hand(
+    workspace: Workspace, clip: Path
+):
     ingest(workspace, [clip])
     (workspace.videos_dir / "clip.de.srt").write_text(WORDS)
     remove(workspace, ["clip.mp4"])
@@ -209,7 +235,9 @@ def test_subtitles_that_a_person_put_into_the_library_stay_when_the_source_bring
     assert stored_names(workspace) == ["clip.de.srt", "clip.mp4", "clip.srt"]
 
 
-@pytest.mark.parametrize("fault", [IndexError("tuple index out of range"), ValueError("4300 digits")])
+@pytest.mark.parametrize(
+    "fault", [IndexError("tuple index out of range"), ValueError("4300 digits")]
+)
 def test_whatever_goes_wrong_with_one_file_stops_no_other(
     workspace: Workspace, clip: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
 ):
@@ -286,7 +314,9 @@ def test_a_rejected_file_is_remembered_until_it_changes(
     assert dict(read_memory(workspace).still_rejected()) == {}
 
 
-def test_what_a_person_removed_comes_back_only_when_it_is_named(workspace: Workspace, tmp_path: Path):
+def test_what_a_person_removed_comes_back_only_when_it_is_named(
+    workspace: Workspace, tmp_path: Path
+):
     folder = tmp_path / "films"
     folder.mkdir()
     film = make_video(folder / "film.mp4", num_frames=10)
@@ -304,7 +334,9 @@ def test_two_videos_with_the_same_very_long_name_are_both_kept(
     name = "n" * (length - 4) + ".mp4"
     for folder, num_frames in (("one", 10), ("two", 12)):
         (tmp_path / folder).mkdir()
-        make_video(tmp_path / folder / "v.mp4", num_frames=num_frames).rename(tmp_path / folder / name)
+        make_video(tmp_path / folder / "v.mp4", num_frames=num_frames).rename(
+            tmp_path / folder / name
+        )
     taken = outcomes(workspace, tmp_path / "one", tmp_path / "two")
     assert [outcome for outcome, _ in taken] == ["added", "added"]
     assert len({stored for _, stored in taken}) == 2
@@ -319,7 +351,9 @@ def test_a_name_of_decomposed_characters_is_the_same_name(workspace: Workspace, 
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_what_may_not_be_read_is_named_and_tried_again(workspace: Workspace, clip: Path, tmp_path: Path):
+def test_what_may_not_be_read_is_named_and_tried_again(
+    workspace: Workspace, clip: Path, tmp_path: Path
+):
     folder = tmp_path / "films"
     (folder / "secret").mkdir(parents=True)
     locked = Path(shutil.copy(clip, folder / "locked.mp4"))

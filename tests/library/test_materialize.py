@@ -25,9 +25,7 @@ from mgv.workspace import Workspace
 from tests.conftest import set_params
 from tests.media.make_video import make_video
 
-SUBTITLES = (
-    "WEBVTT\n\n00:00.000 --> 00:01.500\nThe rocket lifts off.\n\n00:02.000 --> 00:03.000\nA parrot sings.\n"
-)
+SUBTITLES = "WEBVTT\n\n00:00.000 --> 00:01.500\nThe rocket lifts off.\n\n00:02.000 --> 00:03.000\nA parrot sings.\n"
 
 
 @pytest.fixture
@@ -70,7 +68,10 @@ def digest_from_tables(workspace: Workspace) -> dict[str, tuple[str, str]]:
     found = {}
     for row in tables["videos"].to_arrow().to_pylist():
         rows = [tables[name].to_arrow() for name in ("frames", "segments")]
-        own = [table.filter([v == row["video_id"] for v in table["video_id"].to_pylist()]) for table in rows]
+        own = [
+            table.filter([v == row["video_id"] for v in table["video_id"].to_pylist()])
+            for table in rows
+        ]
         found[row["name"]] = (rows_digest(own[0], "time_s"), rows_digest(own[1], "start_s"))
         assert found[row["name"]] == (row["frames_digest"], row["segments_digest"])
     return found
@@ -84,7 +85,9 @@ def test_a_frame_stands_for_every_second_and_each_cue_is_searchable(library: Wor
     talk = next(f.video_id for f in stored_files(library) if f.name == "talk.mp4")
     rows = [row for row in tables["frames"].to_arrow().to_pylist() if row["video_id"] == talk]
     assert [(row["start_s"], row["end_s"]) for row in rows] == [(0, 1), (1, 2), (2, 3), (3, 4)]
-    assert [row["time_s"] for row in rows] == pytest.approx([0.48, 1.48, 2.48, 3.48])  # 25 frames a second
+    assert [row["time_s"] for row in rows] == pytest.approx(
+        [0.48, 1.48, 2.48, 3.48]
+    )  # 25 frames a second
     (segment,) = tables["segments"].to_arrow().to_pylist()
     assert segment["text"] == "The rocket lifts off. A parrot sings."
     digest_from_tables(library)
@@ -99,7 +102,9 @@ def test_nothing_changed_computes_nothing(library: Workspace):
 
 
 def test_a_rebuild_gives_the_same_digest(library: Workspace):
-    assert materialize(library).manifest.digest == materialize(library, rebuild=True).manifest.digest
+    assert (
+        materialize(library).manifest.digest == materialize(library, rebuild=True).manifest.digest
+    )
 
 
 def test_a_new_video_costs_only_itself(library: Workspace, tmp_path: Path):
@@ -115,7 +120,10 @@ def test_a_renamed_video_costs_nothing(library: Workspace, tmp_path: Path):
     report = materialize(library, parts=parts)
     assert (report.computed, report.renamed) == ((), ("still.mp4 → moved.mp4",))
     assert parts.used == []
-    assert [video.name for video in Library.open(library.root).videos()] == ["moved.mp4", "talk.mp4"]
+    assert [video.name for video in Library.open(library.root).videos()] == [
+        "moved.mp4",
+        "talk.mp4",
+    ]
 
 
 def test_a_removed_video_leaves_and_the_rest_equals_a_library_that_never_had_it(library: Workspace):
@@ -205,7 +213,9 @@ def test_parts_with_other_widths_take_over_and_back(library: Workspace):
         library.root, materialize={"frame_embedder": {"name": "conse", "pretrained": "random"}}
     )
     assert materialize(other).computed == ("still.mp4", "talk.mp4")
-    back = set_params(library.root, materialize={"frame_embedder": {"name": "clip", "pretrained": "random"}})
+    back = set_params(
+        library.root, materialize={"frame_embedder": {"name": "clip", "pretrained": "random"}}
+    )
     assert materialize(back).manifest.digest == first.digest
 
 
@@ -252,12 +262,16 @@ materialize(find_workspace(Path(sys.argv[1])))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("at", [2, 3, 4, 5, 6])
-def test_a_kill_at_any_step_and_a_second_run_equal_one_run(library: Workspace, at: int, tmp_path: Path):
+def test_a_kill_at_any_step_and_a_second_run_equal_one_run(
+    library: Workspace, at: int, tmp_path: Path
+):
     script = tmp_path / "killed.py"
     script.write_text(KILLED)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(
-        [sys.executable, str(script), str(library.root), str(at)], env=environment, capture_output=True
+        [sys.executable, str(script), str(library.root), str(at)],
+        env=environment,
+        capture_output=True,
     )
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     assert read_manifest(library.manifest) is None  # readers never see a half-made library
@@ -274,7 +288,9 @@ def fail_with(fault: Exception) -> Callable[..., None]:
     return fail
 
 
-@pytest.mark.parametrize("fault", [MemoryError(), AccessError("talk.mp4: no permission to read it")])
+@pytest.mark.parametrize(
+    "fault", [MemoryError(), AccessError("talk.mp4: no permission to read it")]
+)
 def test_a_rebuild_that_fails_keeps_the_library_that_there_was_and_says_so(
     library: Workspace, monkeypatch: pytest.MonkeyPatch, fault: Exception
 ):
@@ -292,7 +308,9 @@ def test_a_video_that_could_not_be_read_for_a_moment_is_tried_again(
     library: Workspace, monkeypatch: pytest.MonkeyPatch
 ):
     with monkeypatch.context() as patch:
-        patch.setattr("mgv.library.compute.probe", fail_with(AccessError("talk.mp4: no permission")))
+        patch.setattr(
+            "mgv.library.compute.probe", fail_with(AccessError("talk.mp4: no permission"))
+        )
         assert set(materialize(library).manifest.failed) == {"still.mp4", "talk.mp4"}
     report = materialize(library)
     assert (report.computed, report.manifest.failed) == (("still.mp4", "talk.mp4"), {})

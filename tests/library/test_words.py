@@ -78,5 +78,8 @@ def test_a_word_of_any_script_finds_its_video(segments, query: str, name: str):
 
 def test_text_that_would_end_a_filter_is_text(segments):
     table, names = segments
-    assert text_hits(table, "采购' OR 1=1 --", 10) == [] or len(text_hits(table, "采购' OR 1=1 --", 10)) == 1
+    assert (
+        text_hits(table, "采购' OR 1=1 --", 10) == []
+        or len(text_hits(table, "采购' OR 1=1 --", 10)) == 1
+    )
     assert text_hits(table, "订'; DROP TABLE segments", 10, list(names)[:1]) is not None

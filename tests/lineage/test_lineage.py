@@ -34,7 +34,8 @@ FACET: dict[str, Any] = {
     "type": "object",
     "required": ["_producer", "_schemaURL"],
     "properties": {
-        name: {"type": "string", "pattern": "^(https?|urn):"} for name in ("_producer", "_schemaURL")
+        name: {"type": "string", "pattern": "^(https?|urn):"}
+        for name in ("_producer", "_schemaURL")
     },
 }
 NAMED: dict[str, Any] = {
@@ -66,12 +67,17 @@ RUN_EVENT: dict[str, Any] = {
             "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$",
         },
         "producer": {"type": "string", "pattern": "^(https?|urn):"},
-        "schemaURL": {"const": "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent"},
+        "schemaURL": {
+            "const": "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent"
+        },
         "run": {
             "type": "object",
             "required": ["runId"],
             "properties": {
-                "runId": {"type": "string", "pattern": "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"},
+                "runId": {
+                    "type": "string",
+                    "pattern": "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
+                },
                 "facets": {
                     "type": "object",
                     "additionalProperties": FACET,
@@ -96,7 +102,9 @@ def _asked(
     place = tmp_path_factory.mktemp("lineage")
     root = place / "talks"
     shutil.copytree(_made_workspace, root, symlinks=True)
-    workspace = set_params(root, materialize=RANDOM_PARTS, ask={"answerer": {"pretrained": "random"}})
+    workspace = set_params(
+        root, materialize=RANDOM_PARTS, ask={"answerer": {"pretrained": "random"}}
+    )
     ingest(workspace, [spoken(place / "a.mp4", "The parrot sits here.", "The parrot flies away.")])
     tag = materialize(workspace).manifest.tag
     publish(workspace, model_folder, flow_run=FLOW_RUN)
@@ -125,9 +133,13 @@ def effects(causes: tuple[Cause, ...]) -> dict[str, tuple[bool, bool]]:
     return {cause.factor: (bool(cause.changes), cause.moments) for cause in causes}
 
 
-def test_data_and_index_that_both_changed_are_told_apart(asked: tuple[Workspace, str], tmp_path: Path):
+def test_data_and_index_that_both_changed_are_told_apart(
+    asked: tuple[Workspace, str], tmp_path: Path
+):
     workspace, first = asked
-    ingest(workspace, [spoken(tmp_path / "b.mp4", "No bird is here.")])  # says nothing of what is asked
+    ingest(
+        workspace, [spoken(tmp_path / "b.mp4", "No bird is here.")]
+    )  # says nothing of what is asked
     workspace = set_params(workspace.root, materialize={"segment_length_s": 0.9})
     materialize(workspace)
     found = diff(workspace, first, "newest", QUESTION)
@@ -143,7 +155,9 @@ def test_data_and_index_that_both_changed_are_told_apart(asked: tuple[Workspace,
 
 def test_every_kind_of_changed_data_is_named(asked: tuple[Workspace, str], tmp_path: Path):
     workspace, _ = asked
-    ingest(workspace, [spoken(tmp_path / f"{name}.mp4", *name) for name in ("bbb", "cccc", "ddddd")])
+    ingest(
+        workspace, [spoken(tmp_path / f"{name}.mp4", *name) for name in ("bbb", "cccc", "ddddd")]
+    )
     before = materialize(workspace).manifest.tag
     videos = workspace.videos_dir
     (videos / "bbb.mp4").rename(videos / "bird.mp4")
@@ -171,7 +185,9 @@ def test_a_commit_brings_its_own_parameters(asked: tuple[Workspace, str]):
     git = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost"]
     subprocess.run([*git, "add", "--all"], cwd=workspace.root, check=True)
     subprocess.run([*git, "add", "--force", "data/library.json"], cwd=workspace.root, check=True)
-    subprocess.run([*git, "commit", "--quiet", "--message", "asked"], cwd=workspace.root, check=True)
+    subprocess.run(
+        [*git, "commit", "--quiet", "--message", "asked"], cwd=workspace.root, check=True
+    )
     (workspace.root / "params.yaml").write_text(params)
     workspace = set_params(workspace.root, ask={"moments": 1}, search={"moment_length_s": 0.5})
     assert Library.open(workspace.root, as_of="HEAD").workspace.params.ask.moments == 4
@@ -180,7 +196,9 @@ def test_a_commit_brings_its_own_parameters(asked: tuple[Workspace, str]):
     assert effects(found.causes)["data"] == (False, False)
 
 
-def test_events_conform_to_the_specification_and_name_the_same_runs_again(asked: tuple[Workspace, str]):
+def test_events_conform_to_the_specification_and_name_the_same_runs_again(
+    asked: tuple[Workspace, str],
+):
     workspace, tag = asked
     written = list(events(workspace))
     for event in written:
@@ -190,9 +208,12 @@ def test_events_conform_to_the_specification_and_name_the_same_runs_again(asked:
     assert set(ended) == {"materialize", "publish", "ask"}
     started = [event["run"]["runId"] for event in written if event["eventType"] == "START"]
     assert sorted(started) == sorted(event["run"]["runId"] for event in ended.values())
-    tables = {each["name"]: each["facets"]["version"]["datasetVersion"] for each in ended["ask"]["inputs"]}
+    tables = {
+        each["name"]: each["facets"]["version"]["datasetVersion"] for each in ended["ask"]["inputs"]
+    }
     made = {
-        each["name"]: each["facets"]["version"]["datasetVersion"] for each in ended["materialize"]["outputs"]
+        each["name"]: each["facets"]["version"]["datasetVersion"]
+        for each in ended["materialize"]["outputs"]
     }
     assert {name: tables[name] for name in made if name != "data/library.json"} == {
         name: version for name, version in made.items() if name != "data/library.json"
@@ -258,7 +279,9 @@ def test_the_commands_on_an_answer(asked: tuple[Workspace, str]):
     explained = json.loads(out)
     assert (code, explained["library"]["tag"], explained["flow_run"]) == (0, tag, FLOW_RUN)
     _, text = run(workspace.root, "explain", explained["receipt_id"][:-2])
-    assert all(each in text for each in (QUESTION, explained["sources"][0]["video_id"], tag, FLOW_RUN))
+    assert all(
+        each in text for each in (QUESTION, explained["sources"][0]["video_id"], tag, FLOW_RUN)
+    )
     code, out = run(workspace.root, "replay", "last", "--json")
     assert (code, json.loads(out)["identical"]) == (0, True)
     code, out = run(workspace.root, "diff", tag, "v1", QUESTION)
@@ -278,7 +301,9 @@ def test_a_model_that_was_trained_over_is_taken_from_the_cache_of_dvc(
     workspace, _ = asked
     folder = workspace.root / "models/train/instruct"
     shutil.copytree(model_folder, folder)
-    kept = workspace.root / "kept"  # `dvc repro` stores a stage's output so, and notes it in dvc.lock
+    kept = (
+        workspace.root / "kept"
+    )  # `dvc repro` stores a stage's output so, and notes it in dvc.lock
     shutil.copytree(folder, kept)
     versioning.track(workspace.root, kept)
     pointer = kept.with_suffix(".dvc").read_text()
@@ -287,7 +312,13 @@ def test_a_model_that_was_trained_over_is_taken_from_the_cache_of_dvc(
     (workspace.root / "dvc.lock").write_text(yaml.safe_dump(lock))
     workspace = set_params(
         workspace.root,
-        ask={"answerer": {"name": "video_llm", "pretrained": "models/train/instruct", "max_new_tokens": 4}},
+        ask={
+            "answerer": {
+                "name": "video_llm",
+                "pretrained": "models/train/instruct",
+                "max_new_tokens": 4,
+            }
+        },
     )
     asked_it = Library.open(workspace.root).ask(QUESTION, videos=["a.mp4"])
     shutil.rmtree(workspace.published_dir / "v1")  # the same weights
@@ -297,7 +328,9 @@ def test_a_model_that_was_trained_over_is_taken_from_the_cache_of_dvc(
     assert receipt.model.listing == md5
     assert replay(workspace, receipt).identical
     shutil.rmtree(workspace.root / ".dvc/cache")
-    with pytest.raises(WorkspaceError, match="gone is the model models/train/instruct with weights"):
+    with pytest.raises(
+        WorkspaceError, match="gone is the model models/train/instruct with weights"
+    ):
         replay(workspace, receipt)
 
 

@@ -31,7 +31,10 @@ def number_of(picture: NDArray[np.uint8]) -> int:
     bits = []
     for row in range(ROWS):
         for column in range(COLUMNS):
-            top, left = (2 * row + 1) * height // (2 * ROWS), (2 * column + 1) * width // (2 * COLUMNS)
+            top, left = (
+                (2 * row + 1) * height // (2 * ROWS),
+                (2 * column + 1) * width // (2 * COLUMNS),
+            )
             bits.append(int(picture[top - 2 : top + 3, left - 2 : left + 3].mean() > 128))
     if bits[:COLUMNS] != [1, 0, 0, 0]:
         return -1
@@ -70,7 +73,9 @@ def make_video(
             stream.codec_context.sample_aspect_ratio = pixel_aspect
         time_base = Fraction(1, 1000) if times_ms is not None else Fraction(1, rate)
         stream.codec_context.time_base = time_base
-        tracks = [container.add_stream(audio_codec, rate=48_000, layout="mono") for _ in range(num_audio)]
+        tracks = [
+            container.add_stream(audio_codec, rate=48_000, layout="mono") for _ in range(num_audio)
+        ]
         for track_number, track in enumerate(tracks):
             tone = 440 * (track_number + 1)
             seconds = np.arange(int(48_000 * num_frames / rate)) / 48_000
@@ -110,7 +115,9 @@ def _shown(path: Path, matrix_2x2: tuple[int, int, int, int]) -> Path:
     one = 0x10000
     matrix = struct.pack(">9i", a * one, b * one, 0, c * one, d * one, 0, 0, 0, 0x40000000)
     content = bytearray(path.read_bytes())
-    at = content.index(b"tkhd") + 4 + 40  # version 0: 40 bytes of flags, dates, ids and layers come first
+    at = (
+        content.index(b"tkhd") + 4 + 40
+    )  # version 0: 40 bytes of flags, dates, ids and layers come first
     content[at : at + 36] = matrix
     path.write_bytes(content)
     return path

@@ -28,7 +28,9 @@ def pitch_hz(samples: FloatArray) -> float:
     return float(np.argmax(np.abs(np.fft.rfft(samples))) * 16_000 / len(samples))
 
 
-def write_sound(path: Path, parts: list[tuple[float, FloatArray]], codec: str = "pcm_s16le") -> Path:
+def write_sound(
+    path: Path, parts: list[tuple[float, FloatArray]], codec: str = "pcm_s16le"
+) -> Path:
     """Stretches of 16 kHz sound, each at its time in seconds."""
     with av.open(str(path), "w") as container:
         track = container.add_stream(codec, rate=16_000, layout="mono")
@@ -55,7 +57,9 @@ def test_sound_is_resampled_to_16_khz_mono(tmp_path: Path):
     assert chunks[0].samples.ndim == 1
     assert chunks[0].duration_s == pytest.approx(2.0, abs=0.05)
     assert pitch_hz(chunks[0].samples) == pytest.approx(440, abs=2)
-    assert np.sqrt(np.mean(chunks[0].samples[1600:-1600] ** 2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.05)
+    assert np.sqrt(np.mean(chunks[0].samples[1600:-1600] ** 2)) == pytest.approx(
+        0.5 / np.sqrt(2), rel=0.05
+    )
 
 
 def test_of_several_tracks_the_first_is_heard(tmp_path: Path):
@@ -73,7 +77,9 @@ def test_a_file_that_cannot_be_opened_is_an_error(tmp_path: Path):
 
 
 def test_sound_may_stand_alone(tmp_path: Path):
-    assert joined(list(read_audio(make_sound(tmp_path / "a.m4a")))).size == pytest.approx(16_000, abs=800)
+    assert joined(list(read_audio(make_sound(tmp_path / "a.m4a")))).size == pytest.approx(
+        16_000, abs=800
+    )
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
@@ -132,7 +138,9 @@ def test_silence_is_cut_at_the_end():
     assert quiet_cut(np.zeros(20 * 16_000, np.float32)) > 19.5 * 16_000
 
 
-def test_damaged_packets_are_skipped_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_damaged_packets_are_skipped_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     path = make_sound(tmp_path / "a.mp4", seconds=4.0)
     content = bytearray(path.read_bytes())
     start, end = content.index(b"mdat") + 4, content.index(b"moov") - 4
@@ -158,7 +166,9 @@ def test_memory_is_bounded_by_the_chunk(tmp_path: Path, monkeypatch: pytest.Monk
     path = write_sound(tmp_path / "a.mkv", [(0.0, tone(60.0))])
     sizes: list[int] = []
     real = audio.quiet_cut
-    monkeypatch.setattr(audio, "quiet_cut", lambda samples: sizes.append(len(samples)) or real(samples))
+    monkeypatch.setattr(
+        audio, "quiet_cut", lambda samples: sizes.append(len(samples)) or real(samples)
+    )
     list(read_audio(path, chunk_s=5.0))
     assert max(sizes) == 5 * 16_000
 

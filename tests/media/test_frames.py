@@ -104,7 +104,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", FILES)
 def test_every_reader_gives_the_frame_on_screen(folder: Path, name: str):
     path = make_video(folder / name, **FILES[name])
-    drawn_ms = FILES[name].get("times_ms") or [40 * i for i in range(FILES[name].get("num_frames", 50))]
+    drawn_ms = FILES[name].get("times_ms") or [
+        40 * i for i in range(FILES[name].get("num_frames", 50))
+    ]
     first_s = read_track(path).first_s  # a container may lose a tenth of a second there
     begins_s = [first_s + (drawn - drawn_ms[0]) / 1000 for drawn in drawn_ms]
     since_s = [first_s + (begins_s[-1] - first_s) * k / 97 + 0.0043 for k in range(98)]
@@ -120,15 +122,23 @@ def test_every_reader_gives_the_frame_on_screen(folder: Path, name: str):
 @pytest.mark.skipif(
     "decord" not in sys.modules and sys.platform == "darwin", reason="decord has no wheel here"
 )
-@pytest.mark.parametrize("name", ["h264.mp4", "vp9.webm", "mpeg4.avi", "from_7_s.mkv", "variable_rate.mp4"])
+@pytest.mark.parametrize(
+    "name", ["h264.mp4", "vp9.webm", "mpeg4.avi", "from_7_s.mkv", "variable_rate.mp4"]
+)
 def test_decord_itself_reads_the_common_ones(folder: Path, name: str):
     pytest.importorskip("decord")
     path = make_video(folder / f"decord_{name}", **FILES[name])
-    assert next(read_frames(path, [0.0], size_px=64, reader="decord")).frames.shape == (1, 64, 96, 3)
+    assert next(read_frames(path, [0.0], size_px=64, reader="decord")).frames.shape == (
+        1,
+        64,
+        96,
+        3,
+    )
 
 
 @pytest.mark.parametrize(
-    "name", ["h264_open_gop.mp4", "h265_open_gop.mp4", "mpeg4_b.mkv", "h264.avi", "h264.ts", "wmv2.asf"]
+    "name",
+    ["h264_open_gop.mp4", "h265_open_gop.mp4", "mpeg4_b.mkv", "h264.avi", "h264.ts", "wmv2.asf"],
 )
 def test_decord_is_refused_where_it_gives_wrong_frames(folder: Path, name: str):
     pytest.importorskip("decord")
@@ -141,7 +151,9 @@ def test_decord_is_refused_where_it_gives_wrong_frames(folder: Path, name: str):
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])
 def test_sparse_times_are_right_too(folder: Path, codec: str, reader: Reader):
     options = QUIET_X265 if codec == "libx265" else {"bf": "3"}
-    path = make_video(folder / f"{codec}_{reader}.mp4", codec=codec, num_frames=600, gop=30, options=options)
+    path = make_video(
+        folder / f"{codec}_{reader}.mp4", codec=codec, num_frames=600, gop=30, options=options
+    )
     for step_s in (0.7, 1.3, 5.0, 23.0):
         times_s = interval_times(0.0, 24.0, step_s)
         batches = list(read_frames(path, times_s, size_px=64, reader=reader, batch_size=4))
@@ -164,7 +176,13 @@ def test_sparse_times_decode_only_what_they_need(folder: Path):
 @pytest.mark.parametrize("reader", READERS)
 def test_times_outside_the_video_give_its_ends(folder: Path, reader: Reader):
     path = make_video(folder / f"ends_{reader}.mkv", times_ms=FROM_7_MS)
-    times_s = [0.0, 0.01, 1.99, 2.5, 1000.0]  # from the beginning, though the container's clock begins at 7 s
+    times_s = [
+        0.0,
+        0.01,
+        1.99,
+        2.5,
+        1000.0,
+    ]  # from the beginning, though the container's clock begins at 7 s
     batches = list(read_frames(path, times_s, size_px=64, reader=reader))
     assert numbers(batches) == [0, 0, 49, 49, 49]
 
@@ -196,16 +214,24 @@ def test_frames_are_upright(folder: Path, reader: Reader, degrees: int):
     [((96, 64), None, (50, 75)), ((64, 96), None, (75, 50)), ((96, 64), Fraction(4, 3), (50, 100))],
 )
 def test_the_short_side_has_the_size_and_the_aspect_is_as_displayed(
-    folder: Path, reader: Reader, size: tuple[int, int], pixel_aspect: Fraction | None, shape: tuple[int, int]
+    folder: Path,
+    reader: Reader,
+    size: tuple[int, int],
+    pixel_aspect: Fraction | None,
+    shape: tuple[int, int],
 ):
-    path = make_video(folder / f"{reader}_{shape}.mp4", num_frames=3, size=size, pixel_aspect=pixel_aspect)
+    path = make_video(
+        folder / f"{reader}_{shape}.mp4", num_frames=3, size=size, pixel_aspect=pixel_aspect
+    )
     assert next(read_frames(path, [0.0], size_px=50, reader=reader)).frames.shape == (1, *shape, 3)
 
 
 def test_both_readers_give_nearly_the_same_pixels(folder: Path):
     pytest.importorskip("decord")
     path = make_video(folder / "pixels.mp4", size=(320, 240))
-    first, second = (next(read_frames(path, [1.0], size_px=96, reader=r)).frames for r in ("decord", "pyav"))
+    first, second = (
+        next(read_frames(path, [1.0], size_px=96, reader=r)).frames for r in ("decord", "pyav")
+    )
     assert np.abs(first.astype(int) - second.astype(int)).mean() < 2
 
 
@@ -222,7 +248,9 @@ def test_a_missing_file_is_an_error(folder: Path):
 def test_half_a_file_gives_the_frames_that_are_there(
     folder: Path, reader: Reader, caplog: pytest.LogCaptureFixture
 ):
-    whole = make_video(folder / "whole.mp4", num_frames=200, container_options={"movflags": "faststart"})
+    whole = make_video(
+        folder / "whole.mp4", num_frames=200, container_options={"movflags": "faststart"}
+    )
     half = folder / f"half_{reader}.mp4"
     half.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
     times_s = interval_times(0.0, probe(half, "id").duration_s, 0.2)
@@ -234,7 +262,9 @@ def test_half_a_file_gives_the_frames_that_are_there(
     assert len(got) >= len(times_s) - 2
 
 
-def test_frames_past_the_damage_are_missing_and_said_to_be(folder: Path, caplog: pytest.LogCaptureFixture):
+def test_frames_past_the_damage_are_missing_and_said_to_be(
+    folder: Path, caplog: pytest.LogCaptureFixture
+):
     whole = bytearray(make_video(folder / "whole2.mp4", num_frames=200, gop=500).read_bytes())
     start, end = whole.index(b"mdat") + 4, whole.index(b"moov") - 4
     middle = start + (end - start) // 2
@@ -242,14 +272,18 @@ def test_frames_past_the_damage_are_missing_and_said_to_be(folder: Path, caplog:
     damaged = folder / "damaged.mp4"
     damaged.write_bytes(whole)
     with caplog.at_level(logging.WARNING):
-        got = numbers(list(read_frames(damaged, interval_times(0.0, 8.0, 0.2), size_px=64, reader="pyav")))
+        got = numbers(
+            list(read_frames(damaged, interval_times(0.0, 8.0, 0.2), size_px=64, reader="pyav"))
+        )
     expected = [int(time_s * 25 + 1e-6) for time_s in interval_times(0.0, 8.0, 0.2)]
     assert 10 < len(got) < 40
     assert got[:10] == expected[:10]
     assert "are missing" in caplog.text
 
 
-def test_when_decord_fails_midway_nothing_is_given_twice(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_when_decord_fails_midway_nothing_is_given_twice(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
     decord = pytest.importorskip("decord")
     path = make_video(folder / "midway.mp4", num_frames=200)
     real, calls = decord.VideoReader.get_batch, []
@@ -278,10 +312,14 @@ def test_pyav_is_used_where_decord_is_not_installed(folder: Path, monkeypatch: p
 @pytest.mark.parametrize("reader", READERS)
 def test_the_file_is_let_go_when_the_caller_stops(folder: Path, reader: Reader):
     path = make_video(folder / f"closed_{reader}.mp4", num_frames=100)
-    batches = read_frames(path, interval_times(0.0, 4.0, 0.1), size_px=64, reader=reader, batch_size=4)
+    batches = read_frames(
+        path, interval_times(0.0, 4.0, 0.1), size_px=64, reader=reader, batch_size=4
+    )
     next(batches)
     batches.close()
-    open_files = [str(link.readlink()) for link in Path("/proc/self/fd").glob("*") if link.is_symlink()]
+    open_files = [
+        str(link.readlink()) for link in Path("/proc/self/fd").glob("*") if link.is_symlink()
+    ]
     assert str(path) not in open_files
 
 

@@ -57,11 +57,15 @@ def test_width_is_in_pixels_even_if_they_are_not_square(tmp_path: Path):
 
 
 def test_a_video_of_one_frame_has_a_duration(tmp_path: Path):
-    assert probe(make_video(tmp_path / "a.mp4", num_frames=1), "id").duration_s == pytest.approx(0.04)
+    assert probe(make_video(tmp_path / "a.mp4", num_frames=1), "id").duration_s == pytest.approx(
+        0.04
+    )
 
 
 def test_half_a_file_has_the_duration_that_is_there(tmp_path: Path):
-    whole = make_video(tmp_path / "a.mp4", num_frames=200, container_options={"movflags": "faststart"})
+    whole = make_video(
+        tmp_path / "a.mp4", num_frames=200, container_options={"movflags": "faststart"}
+    )
     half = tmp_path / "half.mp4"
     half.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
     assert 1.0 < probe(half, "id").duration_s < 7.0
@@ -119,7 +123,9 @@ def test_a_file_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         raise PermissionError(13, "Permission denied")
 
     path = make_video(tmp_path / "x.mp4", num_frames=2)
-    monkeypatch.setattr(Path, "open", refuse)  # root may read everything, so chmod alone would not do
+    monkeypatch.setattr(
+        Path, "open", refuse
+    )  # root may read everything, so chmod alone would not do
     assert reason(path).startswith("no permission to read it")
 
 
@@ -131,7 +137,9 @@ def test_text_renamed(tmp_path: Path):
 @pytest.mark.parametrize("name", ["x.txt", "x.m3u8", "x.mp4"])
 def test_a_playlist_or_text_is_not_followed(tmp_path: Path, name: str):
     make_video(tmp_path / "secret.ts", num_frames=10)
-    (tmp_path / name).write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nsecret.ts\n#EXT-X-ENDLIST\n")
+    (tmp_path / name).write_text(
+        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nsecret.ts\n#EXT-X-ENDLIST\n"
+    )
     assert re.match(r"not a readable video|a playlist|text", reason(tmp_path / name))
 
 
@@ -152,7 +160,9 @@ def test_a_picture(tmp_path: Path):
 def test_the_header_alone(tmp_path: Path):
     whole = make_video(tmp_path / "a.mp4", container_options={"movflags": "faststart"}).read_bytes()
     (tmp_path / "x.mp4").write_bytes(whole[: whole.index(b"mdat") + 8])
-    assert reason(tmp_path / "x.mp4").startswith(("no frame can be decoded", "not a readable video"))
+    assert reason(tmp_path / "x.mp4").startswith(
+        ("no frame can be decoded", "not a readable video")
+    )
     (tmp_path / "x.mp4").write_bytes(whole[:40])
     assert reason(tmp_path / "x.mp4").startswith("not a readable video")
 

@@ -32,7 +32,10 @@ def test_a_pause_of_two_seconds_ends_a_segment():
 
 def test_a_full_segment_ends_with_a_sentence():
     cues = [cue(0, 3, "It"), cue(3, 5, 'flies."'), cue(5, 7, "Then it"), cue(7, 9, "lands.")]
-    assert split_segments(cues, 8.0) == [segment(0, 5, 'It flies."'), segment(5, 9, "Then it lands.")]
+    assert split_segments(cues, 8.0) == [
+        segment(0, 5, 'It flies."'),
+        segment(5, 9, "Then it lands."),
+    ]
 
 
 def test_a_sentence_that_ends_too_early_does_not_cut():
@@ -71,7 +74,9 @@ CUES = st.lists(
 @given(cues=CUES, length_s=st.floats(0.5, 30))
 def test_every_word_once_in_order_and_no_segment_too_long(cues: list[Cue], length_s: float):
     segments = split_segments(cues, length_s)
-    said = [word for c in sorted(cues, key=lambda c: (c.start_s, c.end_s)) for word in c.text.split()]
+    said = [
+        word for c in sorted(cues, key=lambda c: (c.start_s, c.end_s)) for word in c.text.split()
+    ]
     if all(c.end_s - c.start_s <= length_s for c in cues):
         assert [word for s in segments for word in s.text.split()] == said
     assert sorted(word for s in segments for word in s.text.split()) == sorted(said)

@@ -32,7 +32,11 @@ def folder(tmp_path: Path, *names: str) -> Path:
     ("names", "video", "found"),
     [
         (["lecture.mp4", "lecture.cut.mp4", "lecture.cut.srt"], "lecture.mp4", None),
-        (["lecture.mp4", "lecture.cut.mp4", "lecture.cut.srt"], "lecture.cut.mp4", "lecture.cut.srt"),
+        (
+            ["lecture.mp4", "lecture.cut.mp4", "lecture.cut.srt"],
+            "lecture.cut.mp4",
+            "lecture.cut.srt",
+        ),
         (["talk.mp4", "talk.en.mp4", "talk.en.srt"], "talk.mp4", None),
         (["lecture.mp4", "lecture.cut.srt"], "lecture.mp4", None),
         (["day.mp4", "day.two.vtt"], "day.mp4", None),
@@ -63,12 +67,19 @@ def test_names_as_players_and_downloaders_write_them(
 
 def test_the_spoken_language_comes_first_where_it_is_known(tmp_path: Path):
     video = folder(tmp_path, "film.mp4", "film.en.srt", "film.de.srt", "film.fr.srt") / "film.mp4"
-    assert [sidecar.language for sidecar in find_sidecars(video, spoken=lambda: "de")] == ["de", "en", "fr"]
+    assert [sidecar.language for sidecar in find_sidecars(video, spoken=lambda: "de")] == [
+        "de",
+        "en",
+        "fr",
+    ]
     assert [sidecar.language for sidecar in find_sidecars(video)] == ["en", "de", "fr"]
 
 
 def test_what_is_not_used_says_why_and_stands_last(tmp_path: Path):
-    video = folder(tmp_path, "film.mp4", "film.cut.srt", "film.en.forced.srt", "film.de.srt") / "film.mp4"
+    video = (
+        folder(tmp_path, "film.mp4", "film.cut.srt", "film.en.forced.srt", "film.de.srt")
+        / "film.mp4"
+    )
     assert [(sidecar.path.name, sidecar.refusal) for sidecar in find_sidecars(video)] == [
         ("film.de.srt", ""),
         ("film.cut.srt", "'cut' in its name is no language"),

@@ -67,7 +67,10 @@ def test_encodings_and_line_ends(tmp_path: Path, encoding: str, newline: str):
 
 def test_cues_are_sorted_by_time(tmp_path: Path):
     assert [
-        c.text for c in read(tmp_path, "WEBVTT\n\n00:05.000 --> 00:06.000\nb\n\n00:01.000 --> 00:09.000\na\n")
+        c.text
+        for c in read(
+            tmp_path, "WEBVTT\n\n00:05.000 --> 00:06.000\nb\n\n00:01.000 --> 00:09.000\na\n"
+        )
     ] == [
         "a",
         "b",
@@ -87,7 +90,9 @@ def test_a_cue_with_a_broken_time_is_left_out_and_named(
     tmp_path: Path, timing: str, caplog: pytest.LogCaptureFixture
 ):
     with caplog.at_level(logging.WARNING):
-        cues = read(tmp_path, f"1\n{timing}\nlost\n\n2\n00:00:05,000 --> 00:00:06,000\nkept\n", "a.srt")
+        cues = read(
+            tmp_path, f"1\n{timing}\nlost\n\n2\n00:00:05,000 --> 00:00:06,000\nkept\n", "a.srt"
+        )
     assert cues == [cue(5, 6, "kept")]
     assert "a.srt: left out 1 of 2 cues, the first at line 2" in caplog.text
 
@@ -167,10 +172,14 @@ CUES = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(cues=CUES)
 def test_what_is_written_is_read_back_exactly(tmp_path: Path, cues: list[Cue]):
-    cues = sorted((c for c in cues if c.text), key=lambda c: (round(c.start_s * 1000), round(c.end_s * 1000)))
+    cues = sorted(
+        (c for c in cues if c.text), key=lambda c: (round(c.start_s * 1000), round(c.end_s * 1000))
+    )
     assume(
         len({c.text for c in cues}) == len(cues)
     )  # three touching cues that say the same would be said once

@@ -100,7 +100,9 @@ def test_times_are_read_as_players_read_them(tmp_path: Path, timing: str):
 
 def test_a_cue_that_no_player_shows_is_counted_with_its_words(tmp_path: Path):
     path = tmp_path / "a.srt"
-    path.write_text("1\n00:00:15,500 --> 00:00:14,000\nreversed\n\n2\n00:00:16,000 --> 00:00:17,000\nkept\n")
+    path.write_text(
+        "1\n00:00:15,500 --> 00:00:14,000\nreversed\n\n2\n00:00:16,000 --> 00:00:17,000\nkept\n"
+    )
     subtitles = read_subtitle_file(path)
     assert [cue.text for cue in subtitles.cues] == ["kept"]
     ((unused),) = subtitles.unused
@@ -110,7 +112,9 @@ def test_a_cue_that_no_player_shows_is_counted_with_its_words(tmp_path: Path):
 def test_parts_of_an_hls_stream_follow_their_maps(tmp_path: Path):
     part = "WEBVTT\nX-TIMESTAMP-MAP=LOCAL:00:00:00.000,MPEGTS:{}\n\n00:01.000 --> 00:04.000\n{}\n\n"
     path = tmp_path / "a.vtt"
-    path.write_text(part.format(2**33 - 90_000, "first") + part.format(5 * 90_000, "after the wrap"))
+    path.write_text(
+        part.format(2**33 - 90_000, "first") + part.format(5 * 90_000, "after the wrap")
+    )
     assert [(cue.start_s, cue.text) for cue in read_subtitle_file(path).cues] == [
         (1, "first"),
         (7, "after the wrap"),
@@ -131,14 +135,17 @@ def test_blank_lines_and_numbers_inside_cues_are_words(tmp_path: Path):
 )
 def test_hostile_text_is_text_and_takes_no_time(tmp_path: Path, text: str):
     path = tmp_path / "a.srt"
-    path.write_text(f"1\n00:00:01,000 --> 00:00:02,000\n{text}\n\n2\n00:00:02,000 --> 00:00:03,000\nb\n")
+    path.write_text(
+        f"1\n00:00:01,000 --> 00:00:02,000\n{text}\n\n2\n00:00:02,000 --> 00:00:03,000\nb\n"
+    )
     cues = read_subtitle_file(path).cues
     assert cues[-1].text == "b"
     assert all(cue.text.isprintable() for cue in cues)
 
 
 @pytest.mark.parametrize(
-    "content", ["<!DOCTYPE html><html></html>", "1\n2\n3\n", '<!DOCTYPE a [<!ENTITY b "c">]><tt></tt>']
+    "content",
+    ["<!DOCTYPE html><html></html>", "1\n2\n3\n", '<!DOCTYPE a [<!ENTITY b "c">]><tt></tt>'],
 )
 def test_what_holds_no_cue_is_named(tmp_path: Path, content: str):
     path = tmp_path / "a.srt"
@@ -176,11 +183,17 @@ def with_text_track(path: Path, *lines: tuple[int, int, str]) -> Path:
     beside = path.with_name("plain.srt")
     beside.write_text(
         "".join(
-            f"{n}\n00:00:0{start / 1000:.3f} --> 00:00:0{end / 1000:.3f}\n{text}\n\n".replace(".", ",")
+            f"{n}\n00:00:0{start / 1000:.3f} --> 00:00:0{end / 1000:.3f}\n{text}\n\n".replace(
+                ".", ","
+            )
             for n, (start, end, text) in enumerate(lines, start=1)
         )
     )
-    with av.open(str(plain)) as source, av.open(str(beside)) as texts, av.open(str(path), "w") as target:
+    with (
+        av.open(str(plain)) as source,
+        av.open(str(beside)) as texts,
+        av.open(str(path), "w") as target,
+    ):
         video = target.add_stream_from_template(source.streams.video[0])
         text = target.add_stream_from_template(texts.streams.subtitles[0])
         text.metadata["language"] = "eng"
@@ -219,12 +232,18 @@ def test_a_clock_that_starts_late_counts_from_the_beginning(tmp_path: Path):
 
 
 @pytest.mark.parametrize("jump_ms", [20 * 86_400_000, -50_000])
-def test_a_clock_that_jumps_goes_on_at_once(tmp_path: Path, jump_ms: int, caplog: pytest.LogCaptureFixture):
+def test_a_clock_that_jumps_goes_on_at_once(
+    tmp_path: Path, jump_ms: int, caplog: pytest.LogCaptureFixture
+):
     start_ms = 60_000
     times_ms = [start_ms + 40 * frame + (jump_ms if frame >= 25 else 0) for frame in range(50)]
     suffix = "mkv" if jump_ms > 0 else "ts"
-    video = make_video(tmp_path / f"a.{suffix}", times_ms=sorted(times_ms), gop=1, options={"bf": "0"})
-    if jump_ms < 0:  # the parts of a recording, one after the other: the second one's clock was set back
+    video = make_video(
+        tmp_path / f"a.{suffix}", times_ms=sorted(times_ms), gop=1, options={"bf": "0"}
+    )
+    if (
+        jump_ms < 0
+    ):  # the parts of a recording, one after the other: the second one's clock was set back
         first = make_video(tmp_path / "1.ts", times_ms=times_ms[:25], gop=1, options={"bf": "0"})
         second = make_video(tmp_path / "2.ts", times_ms=times_ms[25:], gop=1, options={"bf": "0"})
         video.write_bytes(first.read_bytes() + second.read_bytes())
@@ -239,7 +258,9 @@ def test_a_picture_stands_for_the_sound_that_outlasts_it(tmp_path: Path):
     video = make_video(tmp_path / "a.mp4", num_frames=250, num_audio=1)
     short = tmp_path / "b.mp4"
     with av.open(str(video)) as source, av.open(str(short), "w") as target:
-        streams = {stream.index: target.add_stream_from_template(stream) for stream in source.streams}
+        streams = {
+            stream.index: target.add_stream_from_template(stream) for stream in source.streams
+        }
         for packet in source.demux():
             if packet.dts is not None and (packet.stream.type == "audio" or packet.pts < 512):
                 packet.stream = streams[packet.stream.index]
@@ -250,6 +271,8 @@ def test_a_picture_stands_for_the_sound_that_outlasts_it(tmp_path: Path):
 
 
 def test_a_wide_picture_is_not_enlarged(tmp_path: Path):
-    video = make_video(tmp_path / "a.mkv", codec="ffv1", size=(4096, 2), pix_fmt="yuv420p", num_frames=3)
+    video = make_video(
+        tmp_path / "a.mkv", codec="ffv1", size=(4096, 2), pix_fmt="yuv420p", num_frames=3
+    )
     (batch,) = read_frames(video, [0.0], size_px=288)
     assert batch.frames.shape == (1, 2, 4096, 3)

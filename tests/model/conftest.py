@@ -62,10 +62,15 @@ def built() -> Callable[..., TinyModel]:
     return make
 
 
-def tiny_clip(question: str = "what is it?", num_frames: int = 3, seed: int = 0, **kwargs: Any) -> Clip:
+def tiny_clip(
+    question: str = "what is it?", num_frames: int = 3, seed: int = 0, **kwargs: Any
+) -> Clip:
     """Random frames a second apart and two cues."""
     frames = np.random.default_rng(seed).integers(0, 255, (num_frames, 40, 60, 3), dtype=np.uint8)
-    cues = (Cue(start_s=0.1, end_s=0.5, text="hello there"), Cue(start_s=1.2, end_s=1.9, text="good bye"))
+    cues = (
+        Cue(start_s=0.1, end_s=0.5, text="hello there"),
+        Cue(start_s=1.2, end_s=1.9, text="good bye"),
+    )
     return Clip(
         question=question,
         frames=frames,

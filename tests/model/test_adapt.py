@@ -25,7 +25,9 @@ def test_the_published_lora_is_on_q_and_v_with_a_quarter_of_its_product(built: C
     expected = x @ (layer.base_layer.weight + 0.25 * b @ a).T
     model.eval()
     assert torch.allclose(layer(x), expected, atol=1e-5)
-    targets = {name.rsplit(".", 1)[1] for name, module in weights.items() if hasattr(module, "lora_A")}
+    targets = {
+        name.rsplit(".", 1)[1] for name, module in weights.items() if hasattr(module, "lora_A")
+    }
     assert targets == {"q_proj", "v_proj"}
 
 

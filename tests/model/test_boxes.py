@@ -15,7 +15,9 @@ def box(*corners: float) -> Box:
 
 def test_a_box_is_cut_to_whole_hundredths():
     assert write_box(box(64 / 640, 239.9 / 480, 1.0, 0.999)) == "{<10><49><100><99>}"
-    assert write_box(box(29 / 100, 0, 0.5, 1)) == "{<28><0><50><100>}"  # 29 / 100 * 100 is 28.999..., cut
+    assert (
+        write_box(box(29 / 100, 0, 0.5, 1)) == "{<28><0><50><100>}"
+    )  # 29 / 100 * 100 is 28.999..., cut
 
 
 def test_grounded_text_joins_boxes():
@@ -42,9 +44,7 @@ def test_boxes_are_read_as_models_write_them(text: str, boxes: list[Box]):
 
 
 def test_phrases_keep_their_own_boxes():
-    text = (
-        "<p>a man</p> {<1><2><3><4>} rides <p>a horse</p>{<5><6><7><8>}<delim>{<9><9><9><9>} on <p>sand</p> ."
-    )
+    text = "<p>a man</p> {<1><2><3><4>} rides <p>a horse</p>{<5><6><7><8>}<delim>{<9><9><9><9>} on <p>sand</p> ."
     found = read_grounded(text)
     assert [phrase for phrase, _ in found] == ["a man", "a horse"]
     assert [len(boxes) for _, boxes in found] == [1, 2]
@@ -54,7 +54,9 @@ def test_every_box_survives_the_way_there_and_back():
     for left in range(0, 100, 7):
         written = f"{{<{left}><{left}><{left + 1}><100>}}"
         (read,) = read_boxes(written)
-        nudged = Box(left=read.left + 1e-9, top=read.top + 1e-9, right=read.right + 1e-9, bottom=read.bottom)
+        nudged = Box(
+            left=read.left + 1e-9, top=read.top + 1e-9, right=read.right + 1e-9, bottom=read.bottom
+        )
         assert write_box(nudged) == written
 
 

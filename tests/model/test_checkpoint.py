@@ -19,7 +19,9 @@ from tests.model.conftest import ARCHITECTURES, tiny_clip
 Built = Callable[..., Any]
 
 
-def saved(built: Built, folder: Path, name: str = "minigpt4_video", **adapted: Any) -> tuple[Any, Any]:
+def saved(
+    built: Built, folder: Path, name: str = "minigpt4_video", **adapted: Any
+) -> tuple[Any, Any]:
     model, processor = built(name)
     adapt(model, lora=Lora(rank=4), **adapted)
     for parameter in model.parameters():
@@ -31,9 +33,12 @@ def saved(built: Built, folder: Path, name: str = "minigpt4_video", **adapted: A
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.parametrize(
-    "adapted", [{}, {"vision_encoder": "lora"}, {"vision_encoder": "full", "language_model": "full"}]
+    "adapted",
+    [{}, {"vision_encoder": "lora"}, {"vision_encoder": "full", "language_model": "full"}],
 )
-def test_a_model_comes_back_as_it_was(name: str, adapted: dict[str, Any], built: Built, tmp_path: Path):
+def test_a_model_comes_back_as_it_was(
+    name: str, adapted: dict[str, Any], built: Built, tmp_path: Path
+):
     model, processor = saved(built, tmp_path / "model", name, **adapted)
     again, reader = load_checkpoint(tmp_path / "model", device="cpu")
     assert reader.config == processor.config
@@ -67,10 +72,20 @@ def test_the_folder_is_what_the_hub_expects_and_holds_no_pickle(built: Built, tm
 
 def test_equal_adapters_are_equal_files_whatever_order_a_set_has(built: Built, tmp_path: Path):
     model, processor = built("minigpt4_video")
-    adapt(model, lora=Lora(rank=4, targets=("v_proj", "q_proj", "k_proj", "o_proj", "up_proj", "gate_proj")))
+    adapt(
+        model,
+        lora=Lora(rank=4, targets=("v_proj", "q_proj", "k_proj", "o_proj", "up_proj", "gate_proj")),
+    )
     save_checkpoint(model, processor, tmp_path / "model")
     config = json.loads((tmp_path / "model/adapter/adapter_config.json").read_text())
-    assert config["target_modules"] == ["gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
+    assert config["target_modules"] == [
+        "gate_proj",
+        "k_proj",
+        "o_proj",
+        "q_proj",
+        "up_proj",
+        "v_proj",
+    ]
 
 
 def test_saving_again_replaces_the_folder(built: Built, tmp_path: Path):
@@ -89,7 +104,10 @@ def change(file: Path, edit: Callable[[dict[str, torch.Tensor]], object]) -> Non
 def test_a_partial_or_wrong_checkpoint_is_refused(built: Built, tmp_path: Path):
     folder = tmp_path / "model"
     cases: list[tuple[Callable[[], object], str]] = [
-        (lambda: change(folder / "connector.safetensors", lambda s: s.pop("proj.bias")), "missing proj.bias"),
+        (
+            lambda: change(folder / "connector.safetensors", lambda s: s.pop("proj.bias")),
+            "missing proj.bias",
+        ),
         (
             lambda: change(folder / "connector.safetensors", lambda s: s.update(x=torch.ones(1))),
             "left over x",
@@ -109,12 +127,18 @@ def test_a_partial_or_wrong_checkpoint_is_refused(built: Built, tmp_path: Path):
         (lambda: (folder / "adapter" / "adapter_config.json").unlink(), "adapter_config.json"),
         (lambda: (folder / "config.json").unlink(), "no config.json"),
         (lambda: (folder / "config.json").write_text("{"), "config.json: cannot be read"),
-        (lambda: (folder / "config.json").write_text('{"model_type": "llama"}'), "a model of the kind llama"),
+        (
+            lambda: (folder / "config.json").write_text('{"model_type": "llama"}'),
+            "a model of the kind llama",
+        ),
         (
             lambda: (folder / "processor_config.json").write_text("{}"),
             "processor_config.json or a tokenizer is",
         ),
-        (lambda: (folder / "tokenizer.json").unlink(), "processor_config.json or a tokenizer is missing"),
+        (
+            lambda: (folder / "tokenizer.json").unlink(),
+            "processor_config.json or a tokenizer is missing",
+        ),
     ]
     for damage, message in cases:
         saved(built, folder)
@@ -177,6 +201,10 @@ def test_a_language_model_with_missing_weights_is_refused(tmp_path: Path):
     tokenizer.save_pretrained(tmp_path)
     loaded, _ = load_language_model(str(tmp_path), device="cpu")
     assert torch.equal(loaded.lm_head.weight, model.lm_head.weight)
-    change(tmp_path / "model.safetensors", lambda state: state.pop("model.layers.1.mlp.up_proj.weight"))
-    with pytest.raises(WeightsError, match=r"1 weights are missing: model\.layers\.1\.mlp\.up_proj\.weight"):
+    change(
+        tmp_path / "model.safetensors", lambda state: state.pop("model.layers.1.mlp.up_proj.weight")
+    )
+    with pytest.raises(
+        WeightsError, match=r"1 weights are missing: model\.layers\.1\.mlp\.up_proj\.weight"
+    ):
         load_language_model(str(tmp_path), device="cpu")

@@ -38,7 +38,8 @@ def minigpt_state(spelling: str = "", lora: bool = True, rank: int = 4) -> dict[
 
 def write(state: dict[str, Any], path: Path) -> Path:
     torch.save(
-        {"model": state, "optimizer": {"state": {}}, "config": {"run": {"seed": 42}}, "epoch": 3}, path
+        {"model": state, "optimizer": {"state": {}}, "config": {"run": {"seed": 42}}, "epoch": 3},
+        path,
     )
     return path
 
@@ -49,10 +50,17 @@ def load(source: Path, output: Path, **options: Any) -> Any:
 
 
 @pytest.mark.parametrize("spelling", ["", ".default"])
-def test_minigpt4_video_is_taken_over_whole_and_its_lora_counts(spelling: str, built: Built, tmp_path: Path):
+def test_minigpt4_video_is_taken_over_whole_and_its_lora_counts(
+    spelling: str, built: Built, tmp_path: Path
+):
     state = minigpt_state(spelling)
     result = load(write(state, tmp_path / "video.pth"), tmp_path / "model")
-    assert (result.layout, result.num_tensors, result.num_taken, result.left_aside) == ("minigpt", 10, 10, ())
+    assert (result.layout, result.num_tensors, result.num_taken, result.left_aside) == (
+        "minigpt",
+        10,
+        10,
+        (),
+    )
     model, processor = load_checkpoint(tmp_path / "model", device="cpu")
     # merged by hand: W + 16 / 4 * B A
     plain, _ = built("minigpt4_video")
@@ -131,7 +139,9 @@ def test_a_partial_foreign_or_dangerous_file_is_refused_and_leaves_nothing(tmp_p
     partial = minigpt_state()
     partial.popitem()
     refuse(partial, "its LoRA does not fit the language model: missing base_model.*v_proj.lora_B")
-    refuse(minigpt_state() | {"visual_encoder.cls_token": random(1)}, "1 of 11 tensors are not known")
+    refuse(
+        minigpt_state() | {"visual_encoder.cls_token": random(1)}, "1 of 11 tensors are not known"
+    )
     refuse({"llama_proj.weight": random(32, 128)}, "missing proj.bias")
     refuse(
         minigpt_state() | {"llama_proj.weight": random(48, 128), "llama_proj.bias": random(48)},
@@ -141,16 +151,24 @@ def test_a_partial_foreign_or_dangerous_file_is_refused_and_leaves_nothing(tmp_p
     refuse(lora_alone, "missing proj.bias; missing proj.weight")
     refuse({"some.weight": random(2)}, "tensors of none of the layouts")
     refuse(b"not a checkpoint", "cannot be read as a file of weights")
-    refuse(b"hello", "cannot be read as a file of weights")  # which begins like an instruction of pickle
+    refuse(
+        b"hello", "cannot be read as a file of weights"
+    )  # which begins like an instruction of pickle
     refuse({"llama_proj.weight": random(2), 5: random(1)}, "other things than named tensors")  # type: ignore[dict-item]
     eva = {"pos_embed": random(1, 5, 88), "blocks.0.attn.qkv.weight": random(264, 88)}
     refuse(eva, "partial: missing embeddings.patch_embedding.weight")
-    refuse({"model.vlm_att_query": random(1, 4, 24)}, "partial: missing qformer.embeddings.word_embeddings")
     refuse(
-        {"vision_model.encoder.layers.0.temporal_embedding": random(1, 8, 64)}, "partial: missing embeddings"
+        {"model.vlm_att_query": random(1, 4, 24)},
+        "partial: missing qformer.embeddings.word_embeddings",
+    )
+    refuse(
+        {"vision_model.encoder.layers.0.temporal_embedding": random(1, 8, 64)},
+        "partial: missing embeddings",
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["video.pth"]
-    with pytest.raises(UsageError, match="--connector tells minigpt_v2 from minigpt4_video, got llama_vid"):
+    with pytest.raises(
+        UsageError, match="--connector tells minigpt_v2 from minigpt4_video, got llama_vid"
+    ):
         load(write(minigpt_state(), file), output, connector="llama_vid")
     with pytest.raises(WeightsError, match="no such folder"):
         load(write(minigpt_state(), file), output, language_model="/no/such")
@@ -173,10 +191,15 @@ def source_folder(path: Path, state: dict[str, Tensor], **extra: Any) -> Path:
     names = sorted(state)
     for number, part in enumerate((names[::2], names[1::2])):
         torch.save(
-            {name: state[name] for name in part}, path / f"pytorch_model-0000{number + 1}-of-00002.bin"
+            {name: state[name] for name in part},
+            path / f"pytorch_model-0000{number + 1}-of-00002.bin",
         )
     model, tokenizer = random_language_model()
-    raw = model.config.to_dict() | {"model_type": "llava", "architectures": ["LlavaLlamaForCausalLM"]} | extra
+    raw = (
+        model.config.to_dict()
+        | {"model_type": "llava", "architectures": ["LlavaLlamaForCausalLM"]}
+        | extra
+    )
     (path / "config.json").write_text(json.dumps(raw))
     tokenizer.save_pretrained(path)
     return path
@@ -243,7 +266,9 @@ def test_llama_vid_with_another_text_encoder_is_refused(tmp_path: Path):
         "model.mm_projector.0.weight": random(32, 32),
     }
     told = source_folder(tmp_path / "told", raw, bert_type="raw_bert_layer:2")
-    with pytest.raises(WeightsError, match=r"the text encoder raw_bert_layer:2; expected `qformer_pretrain`"):
+    with pytest.raises(
+        WeightsError, match=r"the text encoder raw_bert_layer:2; expected `qformer_pretrain`"
+    ):
         import_checkpoint(told, tmp_path / "model")
     with pytest.raises(WeightsError, match="the text encoder raw_bert; expected"):
         import_checkpoint(source_folder(tmp_path / "untold", raw), tmp_path / "model")
@@ -264,7 +289,10 @@ def test_video_llava_comes_over_with_its_temporal_tower(tmp_path: Path):
         ),
         8,
     )  # fmt: skip
-    vision = {f"model.video_tower.video_tower.{name}": tensor for name, tensor in tower.state_dict().items()}
+    vision = {
+        f"model.video_tower.video_tower.{name}": tensor
+        for name, tensor in tower.state_dict().items()
+    }
     projector = {
         "0.weight": random(32, 64),
         "0.bias": random(32),
@@ -272,7 +300,9 @@ def test_video_llava_comes_over_with_its_temporal_tower(tmp_path: Path):
         "2.bias": random(32),
     }
     state = (
-        llama_state() | vision | {f"model.mm_projector.{name}": tensor for name, tensor in projector.items()}
+        llama_state()
+        | vision
+        | {f"model.mm_projector.{name}": tensor for name, tensor in projector.items()}
     )
     state["model.image_tower.image_tower.embeddings.class_embedding"] = random(64)
     result = import_checkpoint(source_folder(tmp_path / "video-llava", state), tmp_path / "model")
@@ -285,13 +315,19 @@ def test_video_llava_comes_over_with_its_temporal_tower(tmp_path: Path):
     )
     assert torch.equal(again.connector.mlp[0].weight, projector["0.weight"])
     assert processor.config.prompt == "video_llava"
-    new_ids = again.generate(**processor([tiny_clip(num_frames=2, cues=())]).inputs(), max_new_tokens=2)
+    new_ids = again.generate(
+        **processor([tiny_clip(num_frames=2, cues=())]).inputs(), max_new_tokens=2
+    )
     assert new_ids.shape[0] == 1
 
 
 def test_stretched_positions_come_over(tmp_path: Path):
     """LLaMA-VID for films: position 16 is turned as far as position 1 was, and the context is 16 times as long."""
-    raw = {"rope_scaling": {"type": "linear", "factor": 16.0}, "rope_theta": 500.0, "rope_parameters": None}
+    raw = {
+        "rope_scaling": {"type": "linear", "factor": 16.0},
+        "rope_theta": 500.0,
+        "rope_parameters": None,
+    }
     state = llama_state() | {f"model.mm_projector.{i}.weight": random(32, 32) for i in (0, 2)}
     state |= {f"model.mm_projector.{i}.bias": random(32) for i in (0, 2)}
     source = source_folder(tmp_path / "long", state, **raw, max_position_embeddings=65536)
@@ -308,7 +344,11 @@ def test_eva_vit_g_becomes_a_vision_encoder_and_its_last_block_goes(tmp_path: Pa
     from tests.encoders.test_vision import eva_by_hand, lavis_state
 
     state = lavis_state(width=88, hidden=32, depth=2, grid=2, patch=14)
-    extra = {"norm.weight": random(88), "head.weight": random(10, 88), "blocks.39.norm1.weight": random(88)}
+    extra = {
+        "norm.weight": random(88),
+        "head.weight": random(10, 88),
+        "blocks.39.norm1.weight": random(88),
+    }
     torch.save(state | extra, tmp_path / "eva_vit_g.pth")
     result = import_checkpoint(tmp_path / "eva_vit_g.pth", tmp_path / "eva")
     assert set(result.left_aside) == set(extra)
@@ -340,7 +380,10 @@ def test_language_bind_gives_its_video_tower(tmp_path: Path):
     )
     tower = temporal_tower(config, 4)
     state = {f"vision_model.{name}": tensor for name, tensor in tower.state_dict().items()}
-    state |= {"text_model.embeddings.token_embedding.weight": random(4, 4), "logit_scale": torch.tensor(2.6)}
+    state |= {
+        "text_model.embeddings.token_embedding.weight": random(4, 4),
+        "logit_scale": torch.tensor(2.6),
+    }
     torch.save(state, tmp_path / "pytorch_model.bin")
     result = import_checkpoint(tmp_path / "pytorch_model.bin", tmp_path / "tower")
     assert (result.layout, len(result.left_aside)) == ("languagebind", 2)

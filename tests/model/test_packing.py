@@ -13,7 +13,11 @@ import torch.nn.functional as F
 from mgv.model.video_llm import IGNORED, branch_mask, branch_positions
 from tests.model.conftest import tiny_clip
 
-TURNS = (("what is it?", "a dog"), ("who speaks at the end of it?", "the man"), ("why?", "no one knows that"))
+TURNS = (
+    ("what is it?", "a dog"),
+    ("who speaks at the end of it?", "the man"),
+    ("why?", "no one knows that"),
+)
 
 
 def test_a_branch_sees_what_is_shared_and_itself():

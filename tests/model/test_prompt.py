@@ -25,7 +25,11 @@ def frame(f: int) -> list[int]:
 
 
 def processor(
-    tokenizer: Any, prompt: str, mode: str = "upstream", limits: Limits | None = None, **changes: Any
+    tokenizer: Any,
+    prompt: str,
+    mode: str = "upstream",
+    limits: Limits | None = None,
+    **changes: Any,
 ) -> Any:
     config = ProcessorConfig(
         prompt=prompt,
@@ -49,7 +53,10 @@ def clip(num_frames: int = 3, question: str = "What happens?", **kwargs: Any) ->
     )
 
 
-SPOKEN = (Cue(start_s=0.3, end_s=0.8, text="hello there"), Cue(start_s=1.0, end_s=1.4, text="good  bye"))
+SPOKEN = (
+    Cue(start_s=0.3, end_s=0.8, text="hello there"),
+    Cue(start_s=1.0, end_s=1.4, text="good  bye"),
+)
 TEXTS = [
     "<Img>", "", " leading", "two  spaces", "\nWhat happens? [/INST]", "<Cap>hello there <Img>",
     "naïve 日本 😀", "a\n\nb",
@@ -90,7 +97,9 @@ def test_minigpt4_video_training_has_one_bos_and_no_space_before_the_closing_tag
     mistral_tokenizer: Any, pieces: Any
 ):
     limits = replace(LIMITS["minigpt4_video"], num_frames=2)
-    prompt = processor(mistral_tokenizer, "minigpt4_video", limits=limits).write(clip(1, answer="A dog."))
+    prompt = processor(mistral_tokenizer, "minigpt4_video", limits=limits).write(
+        clip(1, answer="A dog.")
+    )
     assert prompt.input_ids == [
         1, *pieces.encode("[INST] <Img>"), *frame(0), *pieces.encode("<Img>"), *frame(0),
         *pieces.encode("\nWhat happens?[/INST]"),
@@ -110,17 +119,23 @@ def test_minigpt_v2_writes_one_image_and_a_task(mistral_tokenizer: Any, pieces: 
     ]  # fmt: skip
 
 
-def test_video_llava_is_asked_as_a_curious_human_after_eight_frames(mistral_tokenizer: Any, pieces: Any):
+def test_video_llava_is_asked_as_a_curious_human_after_eight_frames(
+    mistral_tokenizer: Any, pieces: Any
+):
     prompt = processor(mistral_tokenizer, "video_llava").write(clip(8, cues=SPOKEN))
     assert prompt.input_ids == [
         1, *pieces.encode(CURIOUS.format("human", "human") + "USER: "), *(i for f in range(8) for i in frame(f)),
         *pieces.encode("\nWhat happens? ASSISTANT:"),
     ]  # fmt: skip
     assert prompt.report.num_words == 0
-    assert prompt.report.num_words_given == 4  # its published inference has no subtitles: said in the report
+    assert (
+        prompt.report.num_words_given == 4
+    )  # its published inference has no subtitles: said in the report
 
 
-def test_video_llava_learns_as_a_curious_user_and_within_one_limit(mistral_tokenizer: Any, pieces: Any):
+def test_video_llava_learns_as_a_curious_user_and_within_one_limit(
+    mistral_tokenizer: Any, pieces: Any
+):
     limits = Limits(num_frames=8, train_tokens=64)
     writer = processor(mistral_tokenizer, "video_llava", limits=limits)
     prompt = writer.write(clip(8, " What\nhappens?", answer="A dog runs."))
@@ -173,7 +188,9 @@ def test_minigpt_v2_begins_every_turn_with_bos_and_ends_an_answer_in_training_on
     ]  # fmt: skip
 
 
-def test_minigpt4_video_learns_an_image_by_itself_with_a_closed_tag(mistral_tokenizer: Any, pieces: Any):
+def test_minigpt4_video_learns_an_image_by_itself_with_a_closed_tag(
+    mistral_tokenizer: Any, pieces: Any
+):
     image = replace(clip(1, "Describe this image.", answer="A dog."), is_image=True, frame_rate=0.0)
     prompt = processor(mistral_tokenizer, "minigpt4_video").write(image)
     assert prompt.input_ids == [
@@ -188,13 +205,17 @@ def test_upstream_times_count_from_the_first_frame_that_is_shown(mistral_tokeniz
     assert writer.write(later).input_ids == writer.write(clip(cues=SPOKEN)).input_ids
 
 
-def test_llama_vid_is_asked_as_a_curious_user_and_a_movie_is_framed(mistral_tokenizer: Any, pieces: Any):
+def test_llama_vid_is_asked_as_a_curious_user_and_a_movie_is_framed(
+    mistral_tokenizer: Any, pieces: Any
+):
     writer = processor(mistral_tokenizer, "llama_vid")
     opening = CURIOUS.format("user", "user") + "USER: "
     assert writer.write(clip(2)).input_ids == [
         1, *pieces.encode(opening), *frame(0), *frame(1), *pieces.encode("\nWhat happens? ASSISTANT:"),
     ]  # fmt: skip
-    before = "Below is a movie. Memorize the content and answer my question after watching this movie."
+    before = (
+        "Below is a movie. Memorize the content and answer my question after watching this movie."
+    )
     assert writer.write(clip(2, cues=SPOKEN)).input_ids == [
         1, *pieces.encode(opening + before), *frame(0), *pieces.encode("hello there"), *frame(1),
         *pieces.encode("good  byeNow the movie end.\nWhat happens? ASSISTANT:"),
@@ -215,7 +236,9 @@ def test_corrected_has_one_bos_and_the_question_by_itself(mistral_tokenizer: Any
     assert learnt.answer_ids == [*pieces.encode("A dog."), 2]
 
 
-def test_a_follow_up_comes_after_the_earlier_question_and_answer(mistral_tokenizer: Any, pieces: Any):
+def test_a_follow_up_comes_after_the_earlier_question_and_answer(
+    mistral_tokenizer: Any, pieces: Any
+):
     writer = processor(mistral_tokenizer, "minigpt4_video", "corrected")
     first, second = (
         writer.write(clip(1)),
@@ -261,7 +284,9 @@ def test_upstream_inference_loses_its_beginning_and_training_its_question(
     assert learnt.frames == (0, 1, 2)
 
 
-def test_corrected_thins_frames_first_and_keeps_the_question_whole(mistral_tokenizer: Any, pieces: Any):
+def test_corrected_thins_frames_first_and_keeps_the_question_whole(
+    mistral_tokenizer: Any, pieces: Any
+):
     writer = processor(
         mistral_tokenizer, "minigpt4_video", "corrected", context_tokens=120, max_new_tokens=20
     )
@@ -276,12 +301,16 @@ def test_corrected_thins_frames_first_and_keeps_the_question_whole(mistral_token
     assert (report.num_words, report.num_words_given) == (4, 4)
     steps = np.diff(prompt.frames)
     assert steps.max() - steps.min() <= 1  # still evenly spread
-    assert str(report).startswith(f"{len(prompt.input_ids)} prompt tokens: {report.num_frames} of 45 frames")
+    assert str(report).startswith(
+        f"{len(prompt.input_ids)} prompt tokens: {report.num_frames} of 45 frames"
+    )
 
 
 def test_corrected_cuts_captions_when_one_frame_is_left_and_then_refuses(mistral_tokenizer: Any):
     long = (Cue(start_s=0.0, end_s=1.0, text="word " * 300),)
-    writer = processor(mistral_tokenizer, "minigpt4_video", "corrected", context_tokens=64, max_new_tokens=16)
+    writer = processor(
+        mistral_tokenizer, "minigpt4_video", "corrected", context_tokens=64, max_new_tokens=16
+    )
     prompt = writer.write(clip(5, cues=long))
     assert len(prompt.input_ids) <= 48
     assert prompt.report.is_cut
@@ -292,7 +321,10 @@ def test_corrected_cuts_captions_when_one_frame_is_left_and_then_refuses(mistral
 
 def test_a_long_answer_is_cut_before_its_end_mark(mistral_tokenizer: Any):
     writer = processor(
-        mistral_tokenizer, "minigpt4_video", "corrected", replace(LIMITS["minigpt4_video"], answer_tokens=5)
+        mistral_tokenizer,
+        "minigpt4_video",
+        "corrected",
+        replace(LIMITS["minigpt4_video"], answer_tokens=5),
     )
     prompt = writer.write(clip(1, answer="one two three four five six seven"))
     assert len(prompt.answer_ids) == 5
@@ -317,7 +349,9 @@ def test_a_language_model_is_spoken_to_by_its_own_template():
     assert chat.end == "</s>"
     assert chat.user == "\nuser: "
     text = tokenizer.decode(
-        processor(tokenizer, "minigpt4_video", "corrected", chat="tokenizer").write(clip(1)).input_ids[:25]
+        processor(tokenizer, "minigpt4_video", "corrected", chat="tokenizer")
+        .write(clip(1))
+        .input_ids[:25]
     )
     assert text.startswith("<s>SYSTEM be kind.\nuser")
 
@@ -333,12 +367,18 @@ def test_pieces_that_meet_become_one_text():
 @pytest.mark.parametrize(
     ("prompt", "mode", "expected"),
     [
-        ("minigpt4_video", "upstream", [39 * i for i in range(45)]),  # 1798 frames in a minute at 29.97
+        (
+            "minigpt4_video",
+            "upstream",
+            [39 * i for i in range(45)],
+        ),  # 1798 frames in a minute at 29.97
         ("video_llava", "upstream", [0, 256, 513, 770, 1026, 1283, 1540, 1797]),
         ("llama_vid", "upstream", [30 * i for i in range(60)]),
     ],
 )
-def test_frames_are_sampled_as_published(prompt: str, mode: str, expected: list[int], mistral_tokenizer: Any):
+def test_frames_are_sampled_as_published(
+    prompt: str, mode: str, expected: list[int], mistral_tokenizer: Any
+):
     times_s = processor(mistral_tokenizer, prompt, mode).sample_times(0.0, 60.0, 29.97)
     assert [round(time_s * 29.97) for time_s in times_s] == expected
 
@@ -355,7 +395,9 @@ def test_corrected_sampling_is_even_and_short_clips_give_what_they_have(mistral_
 @pytest.mark.parametrize("frame_rate", [12.5, 24000 / 1001, 25.0, 30000 / 1001, 60000 / 1001])
 def test_a_video_has_all_its_frames_at_any_rate(frame_rate: float, mistral_tokenizer: Any):
     def sampled(prompt: str, num_source: int) -> list[int]:
-        times_s = processor(mistral_tokenizer, prompt).sample_times(0.0, num_source / frame_rate, frame_rate)
+        times_s = processor(mistral_tokenizer, prompt).sample_times(
+            0.0, num_source / frame_rate, frame_rate
+        )
         return [round(time_s * frame_rate) for time_s in times_s]
 
     for num_source in range(1, 130):

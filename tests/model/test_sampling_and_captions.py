@@ -42,12 +42,21 @@ def test_the_even_rule_covers_every_part():
 
 def test_upstream_writes_words_with_the_frame_after_they_begin():
     # 10 frames a second, a frame every 10: at 0 s, 1 s, 2 s
-    cues = [cue(0.0, 0.4, "zero"), cue(0.55, 0.9, "one"), cue(1.0, 1.5, "two"), cue(2.05, 3.0, "lost")]
+    cues = [
+        cue(0.0, 0.4, "zero"),
+        cue(0.55, 0.9, "one"),
+        cue(1.0, 1.5, "two"),
+        cue(2.05, 3.0, "lost"),
+    ]
     assert upstream_captions(cues, [0, 10, 20], 10.0, 400) == ["zero ", "one two ", ""]
 
 
 def test_upstream_says_a_repeated_line_once_and_misses_what_is_said_between_frames():
-    cues = [cue(0.0, 0.1, "la"), cue(0.5, 0.6, "la"), cue(0.62, 0.68, "blink")]  # no frame from 0.62 to 0.68
+    cues = [
+        cue(0.0, 0.1, "la"),
+        cue(0.5, 0.6, "la"),
+        cue(0.62, 0.68, "blink"),
+    ]  # no frame from 0.62 to 0.68
     assert upstream_captions(cues, [0, 10], 10.0, 400) == ["la ", ""]
 
 
@@ -73,13 +82,20 @@ def test_the_evaluation_clock_drifts_at_29_97_frames_a_second():
 
 def test_a_clock_slower_than_one_frame_a_second_is_taken_as_one():
     # frames 0 to 2 at 0.4 a second; upstream divides by int(0.4) = 0
-    assert upstream_captions([cue(2.0, 2.0, "two")], [0, 1, 2], 0.4, 9, "evaluation") == ["", "", "two "]
+    assert upstream_captions([cue(2.0, 2.0, "two")], [0, 1, 2], 0.4, 9, "evaluation") == [
+        "",
+        "",
+        "two ",
+    ]
 
 
 def test_the_training_rule_drops_words_that_are_part_of_others():
     cues = [cue(0.0, 0.0, "that is the theatre"), cue(0.1, 0.1, "the hat is a cat")]
     # of the second line: "the" and "hat" and "is" and "a" are inside "that is the theatre ", "cat" is new
-    assert upstream_captions(cues, [0, 1], 10.0, 400, "training") == ["that is the theatre ", "cat "]
+    assert upstream_captions(cues, [0, 1], 10.0, 400, "training") == [
+        "that is the theatre ",
+        "cat ",
+    ]
 
 
 def test_overlapping_cues_are_taken_by_each_rule_in_its_way():
@@ -90,7 +106,12 @@ def test_overlapping_cues_are_taken_by_each_rule_in_its_way():
 
 
 def test_llama_vid_puts_a_cue_with_the_last_frame_ahead_of_its_end():
-    cues = [cue(0.0, 0.5, " first"), cue(0.6, 1.5, "second"), cue(1.6, 1.9, "third"), cue(9, 99, "last")]
+    cues = [
+        cue(0.0, 0.5, " first"),
+        cue(0.6, 1.5, "second"),
+        cue(1.6, 1.9, "third"),
+        cue(9, 99, "last"),
+    ]
     assert movie_captions(cues, [0.0, 1.0, 2.0]) == ["first", "second third", "last"]
     assert movie_captions([cue(-1.0, 0.0, "ahead")], [0.0, 1.0]) == ["", "ahead"]
 
@@ -103,7 +124,12 @@ def test_the_even_rule_keeps_every_cue_once_with_its_nearest_frame():
 
 @pytest.mark.parametrize(
     ("lengths", "budget", "kept"),
-    [([5, 1, 9], 20, [5, 1, 9]), ([5, 1, 9], 9, [4, 1, 4]), ([3, 3], 0, [0, 0]), ([10, 0, 10], 5, [2, 0, 3])],
+    [
+        ([5, 1, 9], 20, [5, 1, 9]),
+        ([5, 1, 9], 9, [4, 1, 4]),
+        ([3, 3], 0, [0, 0]),
+        ([10, 0, 10], 5, [2, 0, 3]),
+    ],
 )
 def test_the_longest_captions_are_cut_first(lengths: list[int], budget: int, kept: list[int]):
     assert cut_evenly(lengths, budget) == kept

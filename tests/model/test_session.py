@@ -22,7 +22,9 @@ def test_reuse_equals_recomputing(name: str, mode: str, built: Callable[..., Any
     clip = tiny_clip()
     session = VideoSession(model, processor, clip)
     for question in QUESTIONS:
-        fresh = model.generate(**processor([replace(clip, question=question)]).inputs(), max_new_tokens=5)
+        fresh = model.generate(
+            **processor([replace(clip, question=question)]).inputs(), max_new_tokens=5
+        )
         assert session.generate(question, max_new_tokens=5).tolist() == fresh.tolist()
 
 
@@ -79,6 +81,7 @@ def test_a_dialogue_goes_on_from_its_own_words(built: Callable[..., Any]):
     answer = session.ask("what is it?", max_new_tokens=4)
     history = (("what is it?", answer),)
     fresh = model.generate(
-        **processor([replace(clip, question="and then?", history=history)]).inputs(), max_new_tokens=4
+        **processor([replace(clip, question="and then?", history=history)]).inputs(),
+        max_new_tokens=4,
     )
     assert session.generate("and then?", history, max_new_tokens=4).tolist() == fresh.tolist()

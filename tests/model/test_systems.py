@@ -80,7 +80,9 @@ def test_context_attention_is_the_mean_over_queries_of_what_each_attends_to():
         weights = np.array([math.exp(float(query @ key) / math.sqrt(4)) for key in k])
         attended.append((weights / weights.sum()) @ v)
     expected = sum(attended) / 3
-    np.testing.assert_allclose(context_attention(queries, keys, values)[0, 0].numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(
+        context_attention(queries, keys, values)[0, 0].numpy(), expected, atol=1e-6
+    )
 
 
 def test_content_is_pooled_by_mean_or_by_the_cells_of_a_grid():
@@ -122,7 +124,8 @@ def test_llama_vid_reads_the_question_keeps_cls_for_the_queries_and_puts_context
 
 def test_a_grid_that_does_not_divide_the_side_and_other_misfits_are_refused():
     with pytest.raises(
-        ConfigError, match=r"does not divide the side of 16 patches; choose a grid of 2, 3, 4, 5, 8, 16$"
+        ConfigError,
+        match=r"does not divide the side of 16 patches; choose a grid of 2, 3, 4, 5, 8, 16$",
     ):
         build_connector("llama_vid", VisionSpec(hidden_size=8, grid=16), 4, content="grid:6")
     with pytest.raises(ConfigError, match="content is"):

@@ -23,7 +23,9 @@ LENGTHS = (("what is it?", 3), ("why?", 1), ("a far longer question about it?", 
 def test_fusing_writes_each_named_token_in_its_place():
     words = torch.zeros(2, 5, 1)
     visual = torch.tensor([[10.0, 11, 12, 13], [20.0, 21, 0, 0]])[..., None]
-    ids = torch.tensor([[7, -1, -2, -3, -4], [-1, -2, -1, -2, 7]])  # the second shows its frame twice
+    ids = torch.tensor(
+        [[7, -1, -2, -3, -4], [-1, -2, -1, -2, 7]]
+    )  # the second shows its frame twice
     fused = fuse(words, ids, visual, torch.tensor([2, 1]), tokens_per_frame=2)
     assert fused[..., 0].tolist() == [[0, 10, 11, 12, 13], [20, 21, 20, 21, 0]]
 
@@ -37,7 +39,10 @@ def test_a_prompt_for_another_connector_is_refused():
 
 
 def test_positions_skip_padding():
-    assert positions(torch.tensor([[0, 0, 1, 1], [1, 1, 1, 0]])).tolist() == [[0, 0, 0, 1], [0, 1, 2, 2]]
+    assert positions(torch.tensor([[0, 0, 1, 1], [1, 1, 1, 0]])).tolist() == [
+        [0, 0, 0, 1],
+        [0, 1, 2, 2],
+    ]
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -65,7 +70,9 @@ def test_cached_features_equal_pixels(name: str, built: Callable[..., Any]):
     with torch.no_grad():
         features = model.encode(batch.pixel_values, batch.num_frames)[0]
         chosen = len(batch.prompts[0].frames)
-        stored = replace(clip, frames=None, features=features, frame_times_s=clip.frame_times_s[:chosen])
+        stored = replace(
+            clip, frames=None, features=features, frame_times_s=clip.frame_times_s[:chosen]
+        )
         cached = processor([replace(stored, cues=())])
         plain = processor([replace(clip, cues=())])
         difference = model(**plain.inputs()).logits - model(**cached.inputs()).logits
@@ -101,7 +108,9 @@ def test_every_architecture_learns_its_answers_and_generates(name: str, built: C
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_every_architecture_learns_through_lora_and_its_connector(name: str, built: Callable[..., Any]):
+def test_every_architecture_learns_through_lora_and_its_connector(
+    name: str, built: Callable[..., Any]
+):
     model, processor = built(name)
     adapt(model, language_model="lora", lora=Lora(rank=8, dropout=0.0))
     losses = train(model, processor([tiny_clip(answer="ab")]), num_steps=6, rate=2e-2)
@@ -145,7 +154,9 @@ def test_gradients_exist_only_in_what_learns(
     for part in PARTS:
         for parameter in getattr(model, part).parameters():
             assert parameter.requires_grad or parameter.grad is None
-        with_gradient = any(parameter.grad is not None for parameter in getattr(model, part).parameters())
+        with_gradient = any(
+            parameter.grad is not None for parameter in getattr(model, part).parameters()
+        )
         assert with_gradient is (part in learning)
 
 
@@ -199,7 +210,11 @@ def test_the_hub_port_of_video_llava_gives_the_same_logits():
     from mgv.model.video_llm import VideoLLM, VideoLLMConfig
 
     language = LlamaConfig(
-        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, vocab_size=100
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        vocab_size=100,
     )
     config = VideoLlavaConfig(
         vision_config=CLIPVisionConfig(**TINY),
@@ -221,19 +236,25 @@ def test_the_hub_port_of_video_llava_gives_the_same_logits():
     llama = LlamaForCausalLM(language)
     llama.model.load_state_dict(port.model.language_model.state_dict())
     llama.lm_head.load_state_dict(port.lm_head.state_dict())
-    model = VideoLLM(VideoLLMConfig(connector={"name": "video_llava"}), encoder, connector, llama.eval())
+    model = VideoLLM(
+        VideoLLMConfig(connector={"name": "video_llava"}), encoder, connector, llama.eval()
+    )
     pixels = torch.randn(1, 8, 3, 56, 56)
     num_visual = 8 * 17
     theirs = torch.tensor([[1, 5] + [99] * num_visual + [6, 7]])
     ours = torch.tensor([[1, 5] + [-1 - k for k in range(num_visual)] + [6, 7]])
     with torch.no_grad():
-        expected = port(theirs, attention_mask=torch.ones_like(theirs), pixel_values_videos=pixels).logits
+        expected = port(
+            theirs, attention_mask=torch.ones_like(theirs), pixel_values_videos=pixels
+        ).logits
         got = model(ours, torch.ones_like(ours), torch.tensor([8]), pixel_values=pixels).logits
     assert (got - expected).abs().max() < 1e-5
 
 
 def test_a_batch_moves_as_one():
-    batch = Batch(input_ids=torch.ones(1, 2), attention_mask=torch.ones(1, 2), num_frames=torch.ones(1))
+    batch = Batch(
+        input_ids=torch.ones(1, 2), attention_mask=torch.ones(1, 2), num_frames=torch.ones(1)
+    )
     moved = batch.to("meta")
     assert {tensor.device.type for tensor in moved.inputs().values()} == {"meta"}
     assert set(moved.inputs()) == {"input_ids", "attention_mask", "num_frames"}

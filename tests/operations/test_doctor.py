@@ -97,7 +97,9 @@ DAMAGE: list[tuple[str, Callable[[Workspace], None]]] = [
 @pytest.mark.parametrize(
     ("name", "damage"), DAMAGE, ids=[f"{n}-{name}" for n, (name, _) in enumerate(DAMAGE)]
 )
-def test_damage_is_seen_and_made_again(library: Workspace, name: str, damage: Callable[[Workspace], object]):
+def test_damage_is_seen_and_made_again(
+    library: Workspace, name: str, damage: Callable[[Workspace], object]
+):
     assert faults(library) == {}
     digest = read_manifest(library.manifest).digest  # type: ignore[union-attr]
     damage(library)
@@ -113,7 +115,9 @@ def test_a_video_that_was_deleted_by_hand_comes_back_by_the_advice(library: Work
     advice = faults(library)["videos"]
     words = shlex.split(advice.partition(" (")[0])
     assert words[0] == "dvc"
-    subprocess.run([sys.executable, "-m", *words], cwd=library.root, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", *words], cwd=library.root, check=True, capture_output=True
+    )
     assert faults(library) == {}
 
 

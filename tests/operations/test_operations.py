@@ -62,7 +62,9 @@ def model_folder(folder: Path) -> Path:
     """The least that can be published."""
     folder.mkdir(parents=True)
     parts = {"connector": {"name": "any"}, "vision_encoder": {"name": "any"}}
-    (folder / "config.json").write_text(json.dumps(parts | {"language_model": {"pretrained": "any"}}))
+    (folder / "config.json").write_text(
+        json.dumps(parts | {"language_model": {"pretrained": "any"}})
+    )
     return folder
 
 
@@ -124,7 +126,9 @@ def test_libraries_of_receipts_stay_when_asked_for(library: Workspace):
     assert clean(library, keep=1, older_than=NOW).retired == (first.tag,)
 
 
-def test_old_states_answers_features_and_what_killed_runs_left_go_and_nothing_else(library: Workspace):
+def test_old_states_answers_features_and_what_killed_runs_left_go_and_nothing_else(
+    library: Workspace,
+):
     _say(library, "rocket")
     root = library.root
     old = [
@@ -140,7 +144,10 @@ def test_old_states_answers_features_and_what_killed_runs_left_go_and_nothing_el
     for name in (*old, *kept):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(b"x" * 1000)
-    assert {each.kind for each in clean(library).removed} == {"library", "temporary"}  # the others are young
+    assert {each.kind for each in clean(library).removed} == {
+        "library",
+        "temporary",
+    }  # the others are young
     (root / old[3]).write_bytes(b"x" * 1000)
     done = clean(library, older_than=NOW)
     assert sorted(each.kind for each in done.removed if each.kind != "library") == [
@@ -198,7 +205,11 @@ def test_a_kill_while_cleaning_leaves_what_is_listed_readable_and_the_next_run_g
     made = [_say(library, word) for word in WORDS]
     (tmp_path / "killed.py").write_text(KILLED)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    for at in (2, 4, 7):  # between two libraries leaving the list, between two tags, before the files go
+    for at in (
+        2,
+        4,
+        7,
+    ):  # between two libraries leaving the list, between two tags, before the files go
         words = [sys.executable, str(tmp_path / "killed.py"), str(library.root), str(at)]
         killed = subprocess.run(words, env=environment, capture_output=True, check=False)
         assert killed.returncode in (-signal.SIGKILL, 0), killed.stderr.decode()
@@ -216,7 +227,9 @@ def test_the_metrics_are_what_prometheus_reads(library: Workspace, tmp_path: Pat
     (library.root / "results" / "metrics.json").write_text(json.dumps({"qa.accuracy": 0.75}))
     published = registry.publish(library, model_folder(tmp_path / "model"), results=None)
     registry.promote(library, published.version)
-    write_note(library, Note(key="k", decision=Decision(promote="candidate", reason="better"), done=True))
+    write_note(
+        library, Note(key="k", decision=Decision(promote="candidate", reason="better"), done=True)
+    )
     found = _parsed(exposition(library))
     expected = {"mgv_videos": 1, "mgv_failed_videos": 1, "mgv_frames": 1, "mgv_segments": 1, "mgv_receipts": 0,
                 "mgv_published_models": 1, "mgv_libraries": 1}  # fmt: skip
@@ -225,12 +238,16 @@ def test_the_metrics_are_what_prometheus_reads(library: Workspace, tmp_path: Pat
     assert found["mgv_champion_info", (("library_tag", manifest.tag), ("version", "v1"))] == 1
     assert found["mgv_evaluation_score", (("metric", "qa.accuracy"),)] == 0.75
     assert found["mgv_disk_bytes", (("kind", "library"),)] == disk_usage(library)["library"]
-    assert time.time() - found["mgv_last_retrain_timestamp_seconds", (("outcome", "promoted"),)] < 60
+    assert (
+        time.time() - found["mgv_last_retrain_timestamp_seconds", (("outcome", "promoted"),)] < 60
+    )
     assert time.time() - found["mgv_library_finished_timestamp_seconds", ()] < 60
 
 
 def _parsed(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    samples = [
+        sample for family in text_string_to_metric_families(text) for sample in family.samples
+    ]
     return {(sample.name, tuple(sorted(sample.labels.items()))): sample.value for sample in samples}
 
 

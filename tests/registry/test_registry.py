@@ -38,7 +38,9 @@ from tests.media.make_video import make_video
 
 
 @pytest.fixture(scope="session")
-def _promoted(_made_workspace: Path, model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def _promoted(
+    _made_workspace: Path, model_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """A library of one video, a.mp4, and v1 promoted with it."""
     place = tmp_path_factory.mktemp("promoted")
     root = place / "workspace"
@@ -119,7 +121,9 @@ def test_rolling_back_twice_goes_back_twice_and_then_there_is_nothing_left(
     assert [rollback(workspace).version, rollback(workspace).version] == ["v2", "v1"]
     with pytest.raises(WorkspaceError, match="nothing to roll back to"):
         rollback(workspace)
-    assert promote(workspace, library_tag="newest").version == "v1"  # only the library was named: v1 stays
+    assert (
+        promote(workspace, library_tag="newest").version == "v1"
+    )  # only the library was named: v1 stays
     assert promote(workspace).version == "v3"
     assert rollback(workspace).version == "v1"
 
@@ -196,9 +200,12 @@ def test_a_library_that_was_lost_and_made_again_answers_for_the_champion(
 
 
 def test_the_champion_answers_and_is_evaluated_by_name(workspace: Workspace):
-    params = replace(workspace.params.ask.answerer, name="video_llm", pretrained="champion", device="cpu")
+    params = replace(
+        workspace.params.ask.answerer, name="video_llm", pretrained="champion", device="cpu"
+    )
     set_params(
-        workspace.root, ask={"answerer": {"name": params.name, "pretrained": "champion", "device": "cpu"}}
+        workspace.root,
+        ask={"answerer": {"name": params.name, "pretrained": "champion", "device": "cpu"}},
     )
     library = Library.open(workspace.root)
     folder = workspace.published_dir / "v1"
@@ -216,7 +223,9 @@ def test_video_llm_without_weights_is_the_champion(workspace: Workspace):
 # what is published
 
 
-def test_a_version_knows_what_made_it_and_cannot_be_written(workspace: Workspace, model_folder: Path):
+def test_a_version_knows_what_made_it_and_cannot_be_written(
+    workspace: Workspace, model_folder: Path
+):
     (version,) = published(workspace)
     lineage = registry.read_lineage(version.folder)
     manifest = live(workspace).manifest
@@ -247,9 +256,13 @@ def test_the_command_that_an_error_names_brings_a_version_back(workspace: Worksp
     registry.verify(workspace.published_dir / "v1")
 
 
-def test_a_clone_that_pulls_and_materialises_answers_as_the_original(workspace: Workspace, tmp_path: Path):
+def test_a_clone_that_pulls_and_materialises_answers_as_the_original(
+    workspace: Workspace, tmp_path: Path
+):
     """Raw videos and versions go through DVC, the champion through git; the library is made again, equal."""
-    versioning._dvc(["remote", "add", "--default", "shelf", str(tmp_path / "shelf")], workspace.root)
+    versioning._dvc(
+        ["remote", "add", "--default", "shelf", str(tmp_path / "shelf")], workspace.root
+    )
     commit_all(workspace, "v1 is live")
     versioning._dvc(["push"], workspace.root)
     clone = tmp_path / "clone"
@@ -276,7 +289,9 @@ def test_publishing_the_same_again_gives_the_same_version(
     )  # the newest is compared, so that it is what was asked
 
 
-def test_nothing_that_could_run_code_is_published(workspace: Workspace, model_folder: Path, tmp_path: Path):
+def test_nothing_that_could_run_code_is_published(
+    workspace: Workspace, model_folder: Path, tmp_path: Path
+):
     faults = {
         "pytorch_model.bin": b"any",
         "notes.txt": pickle.dumps([1, 2]),
@@ -319,7 +334,10 @@ def test_a_version_carries_its_own_evaluation_and_no_other(
     run = evaluated(workspace, model, tmp_path / "own")
     scored = publish(workspace, model, results=tmp_path / "own")
     assert (scored.version, scored.metrics) == ("v3", run.metrics)
-    assert f"| qa.accuracy | {run.metrics['qa.accuracy']:.4f} |" in (scored.folder / "README.md").read_text()
+    assert (
+        f"| qa.accuracy | {run.metrics['qa.accuracy']:.4f} |"
+        in (scored.folder / "README.md").read_text()
+    )
     assert read_evaluation(scored.folder).facts.models() == {folder_digest(model)}
 
 
@@ -354,11 +372,16 @@ def test_a_version_belongs_to_the_library_that_it_was_evaluated_with(
     old = set_params(workspace.root, ask={"answerer": {"pretrained": "random"}})
     results = tmp_path / "results"
     run = evaluated(old, model, results, of_library=True)
-    assert publish(workspace, model, results=results).library_tag == live_at(workspace, "newest").manifest.tag
+    assert (
+        publish(workspace, model, results=results).library_tag
+        == live_at(workspace, "newest").manifest.tag
+    )
     kept = json.loads((results / "run.json").read_text())
     assert kept["facts"]["library"] == run.facts.library
     for digest, outcome in ((first.digest, first.tag), ("0" * 64, None)):
-        (results / "run.json").write_text(json.dumps(kept | {"facts": kept["facts"] | {"library": digest}}))
+        (results / "run.json").write_text(
+            json.dumps(kept | {"facts": kept["facts"] | {"library": digest}})
+        )
         if outcome:
             assert publish(workspace, model, results=results).library_tag == outcome
         else:
@@ -375,7 +398,9 @@ def test_a_library_with_another_embedder_is_not_promoted(workspace: Workspace):
         workspace.root, materialize={"frame_embedder": {"name": "conse", "pretrained": "random"}}
     )
     materialize(other)
-    with pytest.raises(GateError, match=rf"frame_embedder is conse.*--library-tag {first}") as refused:
+    with pytest.raises(
+        GateError, match=rf"frame_embedder is conse.*--library-tag {first}"
+    ) as refused:
         promote(other)
     assert refused.value.exit_code == 10
     assert [video.name for video in Library.open(workspace.root).videos()] == ["a.mp4"]
@@ -383,7 +408,9 @@ def test_a_library_with_another_embedder_is_not_promoted(workspace: Workspace):
 
 
 @pytest.mark.parametrize("damage", ["changed", "missing", "added"])
-def test_a_damaged_version_is_refused(workspace: Workspace, model_folder: Path, tmp_path: Path, damage: str):
+def test_a_damaged_version_is_refused(
+    workspace: Workspace, model_folder: Path, tmp_path: Path, damage: str
+):
     publish(workspace, another(model_folder, tmp_path / "m2"))
     promote(workspace)
     for version in ("v1", "v2"):
@@ -420,7 +447,10 @@ def test_a_broken_pointer_is_an_error_in_words(workspace: Workspace):
 
 def python(program: str, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", program, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", program, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -532,7 +562,9 @@ def test_what_git_cannot_stage_is_kept_by_dvc_all_the_same(
     lock.touch()  # a git command at work, or one that was killed
     version = publish(workspace, another(model_folder, tmp_path / "m2")).version
     assert (workspace.published_dir / f"{version}.dvc").is_file()
-    (warning,) = [record.getMessage() for record in caplog.records if "staged" in record.getMessage()]
+    (warning,) = [
+        record.getMessage() for record in caplog.records if "staged" in record.getMessage()
+    ]
     assert f"`git add models/published/{version}.dvc`" in warning
     assert "index.lock': File exists" in warning
     assert lock.exists()
@@ -560,7 +592,9 @@ def test_the_commands_publish_list_promote_and_roll_back(
     first = live(workspace).manifest.tag
     model = another(model_folder, tmp_path / "m2")
     accuracy = evaluated(workspace, model, tmp_path / "results").metrics["qa.accuracy"]
-    code, out, _ = run(workspace, "publish", str(model), "--results", str(tmp_path / "results"), "--json")
+    code, out, _ = run(
+        workspace, "publish", str(model), "--results", str(tmp_path / "results"), "--json"
+    )
     made = json.loads(out)
     assert (code, made["version"], made["pushed_to"]) == (0, "v2", None)
     _, out, said = run(workspace, "materialize")
@@ -569,7 +603,10 @@ def test_the_commands_publish_list_promote_and_roll_back(
     _, out, said = run(workspace, "materialize")
     assert f"searches answer from the champion's library {first} until this one is promoted" in said
     code, out, _ = run(workspace, "promote", "--reason", "better", "--json")
-    assert json.loads(out).items() >= {"version": "v2", "library_tag": second, "reason": "better"}.items()
+    assert (
+        json.loads(out).items()
+        >= {"version": "v2", "library_tag": second, "reason": "better"}.items()
+    )
     _, out, _ = run(workspace, "models")
     assert [line[:5].split() for line in out.splitlines()[:2]] == [["v1"], ["*", "v2"]]
     assert f"qa.accuracy {accuracy:.3f}" in out.splitlines()[1]
@@ -635,13 +672,17 @@ class Hub(BaseHTTPRequestHandler):
         self.seen.append((self.path, self.headers.get("Authorization", ""), body))
         if "/preupload/" in self.path:
             names = [each["path"] for each in json.loads(body)["files"]]
-            files = [{"path": name, "uploadMode": "regular", "shouldIgnore": False} for name in names]
+            files = [
+                {"path": name, "uploadMode": "regular", "shouldIgnore": False} for name in names
+            ]
             self._answer({"files": files})
         elif "/commit/" in self.path:
             address = f"http://{self.headers['Host']}/me/model/commit/{'1' * 40}"
             self._answer({"success": True, "commitOid": "1" * 40, "commitUrl": address})
         else:
-            self._answer({"url": f"http://{self.headers['Host']}/me/model", "warnings": [], "errors": []})
+            self._answer(
+                {"url": f"http://{self.headers['Host']}/me/model", "warnings": [], "errors": []}
+            )
 
 
 @contextmanager
@@ -675,7 +716,9 @@ def test_a_version_is_pushed_whole_with_the_environments_token(
     }
     folder = workspace.published_dir / "v1"
     assert sent == {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
     }
     assert any(path.startswith("/api/models/me/model/tag/") for path, _, _ in seen)
 
@@ -686,7 +729,10 @@ def test_without_a_token_or_a_network_the_version_stands_and_the_error_says_so(
     model = another(model_folder, tmp_path / "m2")
     monkeypatch.delenv("HF_TOKEN", raising=False)
     code, _, said = run(workspace, "publish", str(model), "--push-to-hub", "me/model")
-    assert (code, said) == (3, "v2 is published here, but not pushed: the environment has no HF_TOKEN")
+    assert (code, said) == (
+        3,
+        "v2 is published here, but not pushed: the environment has no HF_TOKEN",
+    )
     monkeypatch.setenv("HF_TOKEN", "secret")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(

@@ -30,7 +30,9 @@ def _library(_made_workspace: Path, tmp_path_factory: pytest.TempPathFactory) ->
     place = tmp_path_factory.mktemp("serve")
     root = place / "workspace"
     shutil.copytree(_made_workspace, root, symlinks=True)
-    workspace = set_params(root, materialize=RANDOM_PARTS, ask={"answerer": {"pretrained": "random"}})
+    workspace = set_params(
+        root, materialize=RANDOM_PARTS, ask={"answerer": {"pretrained": "random"}}
+    )
     talk = make_video(place / "talk.mp4", num_frames=75, num_audio=1)
     talk.with_suffix(".vtt").write_text(
         f"WEBVTT\n\n00:00.500 --> 00:02.000\nThe parrot says &lt;b&gt;hello&lt;/b&gt; {HOSTILE}.\n"
@@ -64,7 +66,9 @@ def test_a_search_is_that_of_the_python_api(client: TestClient, workspace: Works
     assert found["moments"] == json.loads(
         json.dumps(moments_json(Library.open(workspace.root).search("parrot", limit=2)))
     )
-    only = client.get(f"{API}/search", params={"q": "parrot", "video": id_of(client, "old.avi")}).json()
+    only = client.get(
+        f"{API}/search", params={"q": "parrot", "video": id_of(client, "old.avi")}
+    ).json()
     assert {moment["video"] for moment in only["moments"]} <= {"old.avi"}
 
 
@@ -103,12 +107,16 @@ def test_media_come_in_ranges_and_pictures_by_time(client: TestClient, workspace
 def test_a_clip_is_cut_exactly_and_plays_in_browsers(client: TestClient, tmp_path: Path):
     from mgv.media.probe import probe
 
-    clip = client.get(f"{API}/videos/{id_of(client, 'old.avi')}/clip.mp4", params={"start": 0.4, "end": 1.2})
+    clip = client.get(
+        f"{API}/videos/{id_of(client, 'old.avi')}/clip.mp4", params={"start": 0.4, "end": 1.2}
+    )
     path = tmp_path / "clip.mp4"
     path.write_bytes(clip.content)
     video = probe(path, "")
     assert (video.video_codec, round(video.duration_s, 2)) == ("h264", 0.8)
-    bad = client.get(f"{API}/videos/{id_of(client, 'old.avi')}/clip.mp4", params={"start": 50, "end": 60})
+    bad = client.get(
+        f"{API}/videos/{id_of(client, 'old.avi')}/clip.mp4", params={"start": 50, "end": 60}
+    )
     assert bad.status_code == 422
 
 
@@ -121,7 +129,9 @@ def test_the_page_shows_results_without_javascript_and_no_markup_of_others(clien
     assert client.get("/static/page.js").status_code == 200
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "169.254.169.254", "[::2]", ""])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example", "169.254.169.254", "[::2]", ""]
+)
 def test_another_name_for_this_server_is_refused(client: TestClient, host: str):
     assert client.get("/", headers={"Host": host}).status_code == 400
 
@@ -133,9 +143,13 @@ def test_another_name_for_this_server_is_refused(client: TestClient, host: str):
         ({"Sec-Fetch-Site": "cross-site"}, 403), ({"Content-Length": "99999999"}, 413), ({"Origin": HOST}, 200),
     ],
 )  # fmt: skip
-def test_a_page_from_elsewhere_cannot_write(client: TestClient, headers: dict[str, str], status: int):
+def test_a_page_from_elsewhere_cannot_write(
+    client: TestClient, headers: dict[str, str], status: int
+):
     asked = client.post(
-        f"{API}/ask", content=b'{"question": "a"}', headers={"Content-Type": "application/json", **headers}
+        f"{API}/ask",
+        content=b'{"question": "a"}',
+        headers={"Content-Type": "application/json", **headers},
     )
     assert asked.status_code == status
 
@@ -164,7 +178,12 @@ def test_only_ids_name_videos(client: TestClient, name: str, what: str):
 
 @pytest.mark.parametrize(
     "path",
-    ["/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2fapp.py", f"{API}/receipts/..%2f..%2fparams"],
+    [
+        "/static/../app.py",
+        "/static/%2e%2e/app.py",
+        "/static/..%2fapp.py",
+        f"{API}/receipts/..%2f..%2fparams",
+    ],
 )
 def test_nothing_outside_is_served(client: TestClient, path: str):
     found = client.get(path)
@@ -196,7 +215,9 @@ def test_an_error_names_no_path_of_this_machine(client: TestClient, workspace: W
 
 
 def test_a_new_library_is_picked_up_while_clients_search(workspace: Workspace, tmp_path: Path):
-    with TestClient(create_app(workspace.root), base_url=HOST, raise_server_exceptions=False) as client:
+    with TestClient(
+        create_app(workspace.root), base_url=HOST, raise_server_exceptions=False
+    ) as client:
         before = client.get(f"{API}/ready").json()["library"]
         codes: list[int] = []
         stop = threading.Event()

@@ -29,19 +29,32 @@ def free_port() -> int:
 
 def test_it_serves_until_it_is_asked_to_end(workspace: Workspace):  # noqa: F811
     port = free_port()
-    words = [sys.executable, "-m", "mgv.cli", "serve", "--library", str(workspace.root), "--port", str(port)]
+    words = [
+        sys.executable,
+        "-m",
+        "mgv.cli",
+        "serve",
+        "--library",
+        str(workspace.root),
+        "--port",
+        str(port),
+    ]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as server:
         deadline = time.monotonic() + 60
         while True:
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/ready", timeout=5) as answer:
+                with urllib.request.urlopen(
+                    f"http://127.0.0.1:{port}/api/v1/ready", timeout=5
+                ) as answer:
                     assert json.load(answer)["status"] == "ready"
                 break
             except OSError:
                 assert time.monotonic() < deadline
                 assert server.poll() is None
                 time.sleep(0.2)
-        taken = CliRunner().invoke(app, ["serve", "--library", str(workspace.root), "--port", str(port)])
+        taken = CliRunner().invoke(
+            app, ["serve", "--library", str(workspace.root), "--port", str(port)]
+        )
         assert isinstance(taken.exception, MgvError)
         server.send_signal(signal.SIGTERM)
         assert server.wait(30) in (0, -signal.SIGTERM)
@@ -56,7 +69,15 @@ def test_it_listens_on_this_machine_only(workspace: Workspace, host: str):  # no
 
 def test_a_clip_is_written_and_nothing_is_overwritten(workspace: Workspace, tmp_path: Path):  # noqa: F811
     out = tmp_path / "clip.mp4"
-    words = ["clip", "talk.mp4@0:00.5-0:01.5", "--out", str(out), "--library", str(workspace.root), "--json"]
+    words = [
+        "clip",
+        "talk.mp4@0:00.5-0:01.5",
+        "--out",
+        str(out),
+        "--library",
+        str(workspace.root),
+        "--json",
+    ]
     done = CliRunner().invoke(app, words)
     assert json.loads(done.stdout)["end_s"] == 1.5
     clip = probe(out, "")
@@ -66,7 +87,8 @@ def test_a_clip_is_written_and_nothing_is_overwritten(workspace: Workspace, tmp_
 
 
 @pytest.mark.parametrize(
-    "stretch", ["talk.mp4", "talk.mp4@5", "@1-2", "talk.mp4@2-1", "talk.mp4@a-b", "talk.mp4@nan-inf"]
+    "stretch",
+    ["talk.mp4", "talk.mp4@5", "@1-2", "talk.mp4@2-1", "talk.mp4@a-b", "talk.mp4@nan-inf"],
 )
 def test_a_stretch_that_is_none_is_said(workspace: Workspace, tmp_path: Path, stretch: str):  # noqa: F811
     done = CliRunner().invoke(

@@ -21,12 +21,23 @@ def text(value: str) -> bytes:
 
 def write_model(path: Path, variables: dict[str, np.ndarray], spec: str = "WhisperSpec") -> None:
     """CTranslate2's binary version 6."""
-    parts = [struct.pack("<I", 6), text(spec), struct.pack("<I", 3), struct.pack("<I", len(variables))]
+    parts = [
+        struct.pack("<I", 6),
+        text(spec),
+        struct.pack("<I", 3),
+        struct.pack("<I", len(variables)),
+    ]
     for name, values in variables.items():
         shape = struct.pack(f"<{values.ndim}I", *values.shape)
-        head = struct.pack("<B", values.ndim) + shape + struct.pack("<B", TYPE_IDS[values.dtype.name])
+        head = (
+            struct.pack("<B", values.ndim) + shape + struct.pack("<B", TYPE_IDS[values.dtype.name])
+        )
         parts += [text(name), head, struct.pack("<I", values.nbytes), values.tobytes()]
-    parts += [struct.pack("<I", 1), text("decoder/projection/weight"), text("decoder/embeddings/weight")]
+    parts += [
+        struct.pack("<I", 1),
+        text("decoder/projection/weight"),
+        text("decoder/embeddings/weight"),
+    ]
     path.write_bytes(b"".join(parts))
 
 
@@ -47,7 +58,11 @@ def tiny_variables() -> dict[str, np.ndarray]:
     linears = {
         "self_attention/linear_0": 3 * WIDTH, "self_attention/linear_1": WIDTH, "ffn/linear_0": 4 * WIDTH,
     }  # fmt: skip
-    cross = {"attention/linear_0": WIDTH, "attention/linear_1": 2 * WIDTH, "attention/linear_2": WIDTH}
+    cross = {
+        "attention/linear_0": WIDTH,
+        "attention/linear_1": 2 * WIDTH,
+        "attention/linear_2": WIDTH,
+    }
     for side in ("encoder", "decoder"):
         variables[f"{side}/position_encodings/encodings"] = values(CONTEXT, WIDTH)
         norms = [f"{side}/layer_norm"]
@@ -61,7 +76,9 @@ def tiny_variables() -> dict[str, np.ndarray]:
             variables[f"{side}/layer_0/{name}/bias"] = values(outputs)
         variables[f"{side}/layer_0/ffn/linear_1/weight"] = values(WIDTH, 4 * WIDTH)
         variables[f"{side}/layer_0/ffn/linear_1/bias"] = values(WIDTH)
-        variables[f"{side}/layer_0/self_attention/linear_0/bias"][WIDTH : 2 * WIDTH] = 0  # the key's
+        variables[f"{side}/layer_0/self_attention/linear_0/bias"][WIDTH : 2 * WIDTH] = (
+            0  # the key's
+        )
     variables["decoder/layer_0/attention/linear_1/bias"][:WIDTH] = 0
     return variables
 
@@ -102,7 +119,10 @@ def test_fused_matrices_are_cut_into_query_key_and_value(tmp_path):
     assert "decoder.blocks.0.cross_attn.key.bias" not in state
     assert same("encoder.blocks.0.mlp.2.weight", variables["encoder/layer_0/ffn/linear_1/weight"])
     assert same("encoder.ln_post.weight", variables["encoder/layer_norm/gamma"])
-    assert same("decoder.blocks.0.cross_attn_ln.bias", variables["decoder/layer_0/attention/layer_norm/beta"])
+    assert same(
+        "decoder.blocks.0.cross_attn_ln.bias",
+        variables["decoder/layer_0/attention/layer_norm/beta"],
+    )
 
 
 def test_eight_bit_weights_are_divided_by_the_scale_of_their_row(tmp_path):

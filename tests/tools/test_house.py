@@ -41,7 +41,9 @@ def test_a_tree_is_measured_and_printed(tmp_path: Path):
     (tmp_path / "mgv").mkdir()
     (tmp_path / "flows").mkdir()
     (tmp_path / "README.md").write_text("one two three")
-    (tmp_path / "mgv" / "a.py").write_text("def f(x: int) -> Any:\n    return x  # " + "-" * 100 + "\n")
+    (tmp_path / "mgv" / "a.py").write_text(
+        "def f(x: int) -> Any:\n    return x  # " + "-" * 100 + "\n"
+    )
     figures = {figure.name: figure.today for figure in measure(tmp_path)}
     assert figures["signatures with Any"] == 100
     assert figures["lines over 100 columns"] == 50

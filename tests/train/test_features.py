@@ -28,7 +28,9 @@ TURNS = (Turn(question="what?", answer="that"),)
 @pytest.fixture(scope="module")
 def parts() -> Any:
     torch.set_num_threads(1)
-    model, tokenizer = build_video_llm("minigpt4_video", vision_encoder="efficientnet_lite", device="cpu")
+    model, tokenizer = build_video_llm(
+        "minigpt4_video", vision_encoder="efficientnet_lite", device="cpu"
+    )
     model.requires_grad_(False)
     return model, build_processor(model, tokenizer, num_frames=3)
 
@@ -62,7 +64,9 @@ def test_frames_are_the_middles_of_equal_parts(parts: Any, sample: Sample):
 def test_upstream_frames_are_those_counted_also_where_a_file_rounds_its_times(tmp_path: Path):
     """Matroska keeps whole milliseconds: frame 2 of 30 a second is at 67 ms, after 2 / 30 s."""
     path = make_video(tmp_path / "clip.mkv", rate=30, num_frames=40)
-    model, tokenizer = build_video_llm("minigpt4_video", vision_encoder="efficientnet_lite", device="cpu")
+    model, tokenizer = build_video_llm(
+        "minigpt4_video", vision_encoder="efficientnet_lite", device="cpu"
+    )
     processor = build_processor(model, tokenizer, mode="upstream", num_frames=10)
     sample = Sample(sample_id="a", media=str(path), media_id="f" * 64, turns=TURNS)
     clip = read_sample(sample, processor)
@@ -96,7 +100,9 @@ def test_the_key_follows_video_stretch_weights_and_frames(parts: Any, sample: Sa
         FeatureExtractor(model, build_processor(model, tokenizer, num_frames=2)).key(sample),
     }
     assert len(keys) == 5
-    assert eye.key(replace(sample, media="elsewhere.mp4", sample_id="b", turns=())) == eye.key(sample)
+    assert eye.key(replace(sample, media="elsewhere.mp4", sample_id="b", turns=())) == eye.key(
+        sample
+    )
 
 
 def test_connectors_that_look_at_the_same_frames_share_what_is_kept(parts: Any, sample: Sample):
@@ -104,15 +110,25 @@ def test_connectors_that_look_at_the_same_frames_share_what_is_kept(parts: Any, 
 
     def eye(prompt: str, mode: Any = "corrected") -> FeatureExtractor:
         return FeatureExtractor(
-            model, Processor(replace(processor.config, prompt=prompt, mode=mode), processor.tokenizer)
+            model,
+            Processor(replace(processor.config, prompt=prompt, mode=mode), processor.tokenizer),
         )
 
     image = replace(sample, is_image=True)
     prompts = ("minigpt4_video", "minigpt_v2", "video_llava", "llama_vid")
     assert len({eye(prompt).key(sample) for prompt in prompts}) == 2  # LLaMA-VID takes one a second
-    assert len({eye(prompt, "upstream").key(sample) for prompt in prompts}) == 3  # and Video-LLaVA its own
     assert (
-        len({eye(prompt, mode).key(image) for prompt in prompts for mode in ("corrected", "upstream")}) == 1
+        len({eye(prompt, "upstream").key(sample) for prompt in prompts}) == 3
+    )  # and Video-LLaVA its own
+    assert (
+        len(
+            {
+                eye(prompt, mode).key(image)
+                for prompt in prompts
+                for mode in ("corrected", "upstream")
+            }
+        )
+        == 1
     )
     assert eye("llama_vid").key(sample) != eye("llama_vid", "upstream").key(sample)
 
@@ -199,7 +215,9 @@ def test_none_of_several_that_make_a_cache_at_once_empties_it(tmp_path: Path):
 def test_a_cache_of_another_form_is_not_read(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     import lancedb
 
-    old = lancedb.connect(tmp_path / "features").create_table("features", [{"key": "a", "num_bytes": 1}])
+    old = lancedb.connect(tmp_path / "features").create_table(
+        "features", [{"key": "a", "num_bytes": 1}]
+    )
     assert old.count_rows() == 1
     cache = FeatureCache(tmp_path / "features", 1.0)
     assert (len(cache), cache.read(["a"])) == (0, {})
@@ -212,7 +230,9 @@ def test_a_cache_of_another_form_is_not_read(tmp_path: Path, caplog: pytest.LogC
 def test_upstream_training_hears_a_stretch_by_the_published_rule_with_and_without_a_cache(
     sample: Sample, tmp_path: Path
 ):
-    model, tokenizer = build_video_llm("minigpt4_video", vision_encoder="efficientnet_lite", device="cpu")
+    model, tokenizer = build_video_llm(
+        "minigpt4_video", vision_encoder="efficientnet_lite", device="cpu"
+    )
     model.requires_grad_(False)
     processor = build_processor(model, tokenizer, mode="upstream", num_frames=3)
     video = probe(Path(sample.media), sample.media_id)
@@ -228,7 +248,9 @@ def test_upstream_training_hears_a_stretch_by_the_published_rule_with_and_withou
     eye.keep([heard])
     Path(sample.media).unlink()
     kept = collate(
-        [lesson], processor, FeatureExtractor(model, processor, FeatureCache(tmp_path / "features", 1.0))
+        [lesson],
+        processor,
+        FeatureExtractor(model, processor, FeatureCache(tmp_path / "features", 1.0)),
     )
     assert fresh.input_ids.tolist() == kept.input_ids.tolist()
     words = tokenizer.decode([i for i in fresh.input_ids[0].tolist() if i > 2])

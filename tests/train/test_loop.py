@@ -39,7 +39,9 @@ def test_the_learning_rate_warms_up_and_then_follows_a_cosine_that_counts_from_t
     assert learning_rate(0, 100, stage) == pytest.approx(1.0e-6)
     assert learning_rate(5, 100, stage) == pytest.approx(1.0e-6 + 0.5 * 9.9e-5)
     assert learning_rate(50, 100, stage) == pytest.approx(9.0e-5)
-    assert learning_rate(10, 100, stage) == pytest.approx(8.0e-5 + 1.0e-5 * (1 + math.cos(math.pi / 10)))
+    assert learning_rate(10, 100, stage) == pytest.approx(
+        8.0e-5 + 1.0e-5 * (1 + math.cos(math.pi / 10))
+    )
     assert learning_rate(100, 100, stage) == pytest.approx(8.0e-5)
 
 
@@ -58,16 +60,24 @@ def test_three_stages_each_start_from_the_one_before_and_end_in_a_folder(
     for stage in ("pretrain_image", "pretrain_video", "instruct"):
         report = train_stage(trainable, stage)
         assert report.outcome.num_steps == len(report.outcome.losses)
-        metrics = json.loads((trainable.root / "results/train" / stage / "metrics.json").read_text())
+        metrics = json.loads(
+            (trainable.root / "results/train" / stage / "metrics.json").read_text()
+        )
         assert metrics["validation_loss"] == pytest.approx(report.scores.loss, abs=1e-4)  # type: ignore[union-attr]
-        curve = (trainable.root / "results/train" / stage / "curves/train_loss.tsv").read_text().splitlines()
+        curve = (
+            (trainable.root / "results/train" / stage / "curves/train_loss.tsv")
+            .read_text()
+            .splitlines()
+        )
         assert len(curve) == 1 + report.outcome.num_steps
         assert not (trainable.root / "models/resume" / stage).exists()
     _, processor = load_checkpoint(report.folder)
     assert processor.config.limits.num_frames == 2
     about = json.loads((report.folder / "train.json").read_text())
     assert about["answers"][0].keys() == {"sample", "question", "expected", "answer"}
-    said = [record.getMessage() for record in caplog.records if "(expected: " in record.getMessage()]
+    said = [
+        record.getMessage() for record in caplog.records if "(expected: " in record.getMessage()
+    ]
     assert said[0].startswith("step 3: ")  # sample answers come with every validation
 
 
@@ -140,7 +150,9 @@ def test_micro_batches_do_not_change_the_losses(trainable: Workspace):
 
 def test_an_uneven_share_of_processes_is_refused():
     assert num_micro_batches(16, 4, 2) == 4
-    with pytest.raises(ConfigError, match="batch_size 12 is not a multiple of micro_batch_size 4 times 2"):
+    with pytest.raises(
+        ConfigError, match="batch_size 12 is not a multiple of micro_batch_size 4 times 2"
+    ):
         num_micro_batches(12, 4, 2)
 
 
@@ -174,7 +186,9 @@ train_stage(find_workspace(Path(sys.argv[1])), "pretrain_image")
 
 def run_until(root: Path, kill_at: int) -> int:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, "-c", RUN, str(root), str(kill_at)], env=environment).returncode
+    return subprocess.run(
+        [sys.executable, "-c", RUN, str(root), str(kill_at)], env=environment
+    ).returncode
 
 
 def test_a_step_without_a_word_of_an_answer_changes_nothing(
@@ -186,10 +200,14 @@ def test_a_step_without_a_word_of_an_answer_changes_nothing(
     assert report.outcome.num_steps > 0
 
 
-def test_a_gradient_that_is_no_number_is_not_stepped(trainable: Workspace, monkeypatch: pytest.MonkeyPatch):
+def test_a_gradient_that_is_no_number_is_not_stepped(
+    trainable: Workspace, monkeypatch: pytest.MonkeyPatch
+):
     import accelerate
 
-    monkeypatch.setattr(accelerate.Accelerator, "clip_grad_norm_", lambda *_: torch.tensor(float("nan")))
+    monkeypatch.setattr(
+        accelerate.Accelerator, "clip_grad_norm_", lambda *_: torch.tensor(float("nan"))
+    )
     with pytest.raises(TrainingError, match="the gradient's norm is nan"):
         train_stage(trainable, "pretrain_image")
 
@@ -198,7 +216,10 @@ def test_a_run_killed_twice_ends_as_one_that_was_not(trainable: Workspace, tmp_p
     import shutil
 
     stage_params(trainable.root, "pretrain_image", epochs=1.6)
-    set_params(trainable.root, model={"lora": {"rank": 4, "alpha": 8, "dropout": 0.1, "targets": ["q_proj"]}})
+    set_params(
+        trainable.root,
+        model={"lora": {"rank": 4, "alpha": 8, "dropout": 0.1, "targets": ["q_proj"]}},
+    )
     other = tmp_path / "killed"
     shutil.copytree(trainable.root, other, symlinks=True)
     assert run_until(trainable.root, -1) == 0
@@ -216,14 +237,18 @@ def test_a_run_killed_twice_ends_as_one_that_was_not(trainable: Workspace, tmp_p
         rows = [
             [
                 line.split("\t")[1:]
-                for line in (root / "results/train/pretrain_image/curves" / curve).read_text().splitlines()
+                for line in (root / "results/train/pretrain_image/curves" / curve)
+                .read_text()
+                .splitlines()
             ]
             for root in (trainable.root, other)
         ]
         assert rows[0] == rows[1]
 
 
-def test_a_state_of_other_params_is_not_gone_on_from(trainable: Workspace, caplog: pytest.LogCaptureFixture):
+def test_a_state_of_other_params_is_not_gone_on_from(
+    trainable: Workspace, caplog: pytest.LogCaptureFixture
+):
     assert run_until(trainable.root, 3) == -signal.SIGKILL
     workspace = stage_params(trainable.root, "pretrain_image", learning_rate=2.0e-2)
     with caplog.at_level(logging.WARNING):
@@ -295,7 +320,9 @@ def test_a_model_that_could_not_be_written_is_written_by_the_next_run_without_a_
     assert not list((other / "models/train").glob("*"))
     again = train_stage(find_workspace(other), "pretrain_image")
     assert (again.outcome.first_step, again.outcome.losses) == (expected.outcome.num_steps, [])
-    metrics = [root / "results/train/pretrain_image/metrics.json" for root in (trainable.root, other)]
+    metrics = [
+        root / "results/train/pretrain_image/metrics.json" for root in (trainable.root, other)
+    ]
     assert metrics[0].read_text() == metrics[1].read_text()
 
 
@@ -339,7 +366,11 @@ def test_two_processes_learn_what_one_does_whole_or_sharded(trainable: Workspace
         shutil.copytree(trainable.root, other, symlinks=True)
     one = train_stage(trainable, "pretrain_image")
     (tmp_path / "run.py").write_text(TWO)
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "ACCELERATE_USE_CPU": "true",
+    }
     for other in others:
         ran = subprocess.run(
             [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone",
@@ -360,7 +391,9 @@ def test_two_processes_learn_what_one_does_whole_or_sharded(trainable: Workspace
 
 @pytest.mark.parametrize("connector", ["minigpt_v2", "video_llava", "llama_vid"])
 def test_every_connector_goes_through_the_loop(connector: str, trainable: Workspace):
-    set_params(trainable.root, model={"connector": {"name": connector}}, train={"instruct": TINY_STAGE})
+    set_params(
+        trainable.root, model={"connector": {"name": connector}}, train={"instruct": TINY_STAGE}
+    )
     workspace = stage_params(trainable.root, "pretrain_image", max_steps=3)
     report = train_stage(workspace, "pretrain_image")
     assert report.outcome.num_steps == 3
@@ -369,6 +402,8 @@ def test_every_connector_goes_through_the_loop(connector: str, trainable: Worksp
         len(row["turns"]) - 1
         for row in map(
             json.loads,
-            (workspace.root / "data/prepare/pretrain_image/validation.jsonl").read_text().splitlines(),
+            (workspace.root / "data/prepare/pretrain_image/validation.jsonl")
+            .read_text()
+            .splitlines(),
         )
     )

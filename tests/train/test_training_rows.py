@@ -45,7 +45,10 @@ def test_turns_that_stand_alone_share_a_row_up_to_a_number(processors: dict[str,
 
 
 def test_a_dialogue_is_one_row(processors: dict[str, Any]):
-    assert len(TrainingRows(samples(3, turns=5, is_dialogue=True), processors["minigpt4_video"], 2)) == 3
+    assert (
+        len(TrainingRows(samples(3, turns=5, is_dialogue=True), processors["minigpt4_video"], 2))
+        == 3
+    )
 
 
 def test_where_frames_cannot_be_shared_each_turn_is_a_row(processors: dict[str, Any]):
@@ -62,7 +65,9 @@ def test_an_epoch_shows_every_row_once(processors: dict[str, Any]):
 
 
 def test_rows_of_a_micro_batch_are_of_like_length(processors: dict[str, Any]):
-    lessons = TrainingRows(samples(12), processors["minigpt4_video"], 16)  # row i is longer than row i - 1
+    lessons = TrainingRows(
+        samples(12), processors["minigpt4_video"], 16
+    )  # row i is longer than row i - 1
     assert all(max(batch) - min(batch) == 3 for batch in lessons.micro_batches(0, 0, 4))
 
 
@@ -77,7 +82,9 @@ def test_the_number_of_steps(processors: dict[str, Any]):
     lessons = TrainingRows(samples(10), processors["minigpt4_video"], 16)
     assert lessons.num_steps(2, 1, 2.0) == 10  # five micro-batches an epoch
     assert lessons.num_steps(2, 2, 1.0) == 2
-    assert lessons.num_steps(4, 1, 1.0) == 2  # the two rows beyond the last full one wait for the next epoch
+    assert (
+        lessons.num_steps(4, 1, 1.0) == 2
+    )  # the two rows beyond the last full one wait for the next epoch
     assert lessons.num_steps(64, 1, 1.0) == 1
 
 
@@ -91,7 +98,10 @@ def test_an_epoch_shows_each_source_by_its_weight_and_over_the_epochs_all_of_its
     shown: Counter[int] = Counter()
     for epoch in range(8):
         rows = [row for batch in lessons.micro_batches(7, epoch, 4) for row in batch]
-        assert Counter(row < 4 for row in rows) == {True: 9, False: 3}  # of 12 rows three quarters and one
+        assert Counter(row < 4 for row in rows) == {
+            True: 9,
+            False: 3,
+        }  # of 12 rows three quarters and one
         shown.update(rows)
         if epoch == 3:
             assert [shown[row] for row in range(4)] == [9] * 4  # 4 epochs of 9 are 9 rounds of 4

@@ -34,7 +34,9 @@ def load_answerer(params: AnswererParams, embedder: TextEmbedder, locate: Locate
     Raises ConfigError for a name that does not exist.
     """
     if params.name not in ANSWERERS:
-        raise ConfigError(f"ask.answerer.name: {params.name!r} is not one of {', '.join(sorted(ANSWERERS))}")
+        raise ConfigError(
+            f"ask.answerer.name: {params.name!r} is not one of {', '.join(sorted(ANSWERERS))}"
+        )
     load: Callable[[AnswererParams, TextEmbedder, Locate], Answerer] = importlib.import_module(
         ANSWERERS[params.name]
     ).load
@@ -71,5 +73,7 @@ def _model_digest(folder: Path) -> str:
     """SHA-256 of what a video language model answers with: equal for a trained model and its published version."""
     if not (folder / "config.json").is_file():
         raise WeightsError(f"{folder}: no model there (config.json is missing)")
-    digests = {name: digest for name, digest in file_digests(folder).items() if not _ABOUT.fullmatch(name)}
+    digests = {
+        name: digest for name, digest in file_digests(folder).items() if not _ABOUT.fullmatch(name)
+    }
     return hashlib.sha256(json.dumps(digests).encode()).hexdigest()

@@ -31,7 +31,11 @@ def moment_frames(
     """num_frames frames [T, H, W, 3] spread evenly over a moment, the times wanted, and when each frame begins."""
     times_s = frame_times(moment.start_s, moment.end_s, num_frames)
     batch = read_all_frames(locate(moment), times_s, size_px=size_px)
-    return batch.frames, times_s[: len(batch.frames)], [round(time_s, 6) for time_s in batch.times_s]
+    return (
+        batch.frames,
+        times_s[: len(batch.frames)],
+        [round(time_s, 6) for time_s in batch.times_s],
+    )
 
 
 def shown(
@@ -50,7 +54,9 @@ def shown(
     return parts, tuple(looks)
 
 
-def readable(moments: Sequence[Moment], read: Callable[[Moment], T]) -> Iterator[tuple[int, Moment, T]]:
+def readable(
+    moments: Sequence[Moment], read: Callable[[Moment], T]
+) -> Iterator[tuple[int, Moment, T]]:
     """Moments by their number, with what was read of each; one that cannot be read is left out, with a warning.
 
     Raises MediaError where none can.
@@ -73,7 +79,9 @@ def readable(moments: Sequence[Moment], read: Callable[[Moment], T]) -> Iterator
 def caption(number: int, moment: Moment) -> str:
     """A moment's number and words, ahead of its frames."""
     words = f' Words: "{moment.text}"' if moment.text else ""
-    return f"Moment [{number}], {moment.video}, {moment.start_s:.1f} s to {moment.end_s:.1f} s.{words}"
+    return (
+        f"Moment [{number}], {moment.video}, {moment.start_s:.1f} s to {moment.end_s:.1f} s.{words}"
+    )
 
 
 def said(text: str) -> str | None:

@@ -64,7 +64,9 @@ def load(params: AnswererParams, embedder: TextEmbedder, locate: Locate) -> Answ
     options = weights_options(params.quantization, params.device_map, place)
     try:
         processor = AutoProcessor.from_pretrained(params.pretrained)
-        model = AutoModelForImageTextToText.from_pretrained(params.pretrained, dtype="auto", **options)
+        model = AutoModelForImageTextToText.from_pretrained(
+            params.pretrained, dtype="auto", **options
+        )
     except (OSError, ValueError, ImportError) as error:
         first = str(error).strip().splitlines()[0]
         raise WeightsError(f"answerer {params.pretrained!r} cannot be loaded: {first}") from error

@@ -31,7 +31,10 @@ class TextAnswerer:
 
     def write(self, question: str, moments: Sequence[Moment]) -> str | None:
         """The same from moments, their words and labels."""
-        lines = (f"[{number}] {harmless(describe(moment))}" for number, moment in enumerate(moments, start=1))
+        lines = (
+            f"[{number}] {harmless(describe(moment))}"
+            for number, moment in enumerate(moments, start=1)
+        )
         return self._generate("Notes:\n" + "\n".join(lines) + f"\n\nQuestion: {harmless(question)}")
 
     def _generate(self, prompt: str) -> str | None:

@@ -45,12 +45,14 @@ class VideoLLMAnswerer:
     watches = True
     """Frames are looked at: a short video that is named is watched as a whole (mgv.ask.library.WHOLE_VIDEO_S)."""
 
-    def __init__(self, model: VideoLLM, processor: Processor, locate: Locate, params: AnswererParams) -> None:
+    def __init__(
+        self, model: VideoLLM, processor: Processor, locate: Locate, params: AnswererParams
+    ) -> None:
         self._model, self._processor = model, processor
         self._locate, self._params = locate, params
-        self._sessions: OrderedDict[tuple[str, float, float], tuple[VideoSession, Sequence[float]]] = (
-            OrderedDict()
-        )
+        self._sessions: OrderedDict[
+            tuple[str, float, float], tuple[VideoSession, Sequence[float]]
+        ] = OrderedDict()
 
     def write(self, question: str, moments: Sequence[Moment]) -> Written:
         answers: list[tuple[float, str]] = []
@@ -59,7 +61,9 @@ class VideoLLMAnswerer:
             text, sureness = session.ask_with_confidence(
                 question, max_new_tokens=self._params.max_new_tokens, do_sample=False
             )
-            looks.append(Look(number=number, times_s=tuple(begin_s[place] for place in session.shown)))
+            looks.append(
+                Look(number=number, times_s=tuple(begin_s[place] for place in session.shown))
+            )
             if text:
                 answers.append((moment.score * sureness**SURENESS_WEIGHT, f"{text} [{number}]"))
         best = max(answers, key=lambda each: each[0])[1] if answers else None
@@ -86,7 +90,9 @@ class VideoLLMAnswerer:
         config = self._processor.config
         if config.mode == "corrected":
             num_frames = min(self._params.num_frames, config.limits.num_frames)
-            frames, times_s, begin_s = moment_frames(moment, self._locate, num_frames, config.image_size_px)
+            frames, times_s, begin_s = moment_frames(
+                moment, self._locate, num_frames, config.image_size_px
+            )
             clip = Clip(question="", frames=frames, frame_times_s=tuple(times_s))
         else:
             path = self._locate(moment)

@@ -38,8 +38,12 @@ VISION_ENCODERS: dict[str, Callable[..., VisionEncoder]] = {
 def build_vision_encoder(name: str, pretrained: str, **options: Any) -> VisionEncoder:
     """The encoder of that name in evaluation mode, on the CPU. Raises ConfigError for an unknown name or option."""
     if name not in VISION_ENCODERS:
-        raise ConfigError(f"model.vision_encoder.name: {name!r} is none of {', '.join(VISION_ENCODERS)}")
+        raise ConfigError(
+            f"model.vision_encoder.name: {name!r} is none of {', '.join(VISION_ENCODERS)}"
+        )
     try:
         return VISION_ENCODERS[name](pretrained, **options).eval()
     except TypeError as error:
-        raise ConfigError(f"vision encoder {name!r} does not take these options: {error}") from error
+        raise ConfigError(
+            f"vision encoder {name!r} does not take these options: {error}"
+        ) from error

@@ -65,13 +65,19 @@ class VisionEncoder(nn.Module):
         Frames beyond num_frames [B] are padding: they are not looked at, their features are zero.
         """
         pixel_values = pixel_values.to(next(self.parameters()).dtype)
-        counts = [pixel_values.shape[1]] * len(pixel_values) if num_frames is None else num_frames.tolist()
+        counts = (
+            [pixel_values.shape[1]] * len(pixel_values)
+            if num_frames is None
+            else num_frames.tolist()
+        )
         videos = [video[:count] for video, count in zip(pixel_values, counts, strict=True)]
         if self.across_frames:
             encoded = [self.encode(video[None])[0] for video in videos]
         else:
             passes = torch.split(torch.cat(videos), FRAMES_PER_PASS)
-            encoded = list(torch.split(torch.cat([self.encode(frames) for frames in passes]), counts))
+            encoded = list(
+                torch.split(torch.cat([self.encode(frames) for frames in passes]), counts)
+            )
         return pad_sequence(encoded, batch_first=True)
 
 
@@ -108,7 +114,9 @@ def load_tower(tower: Any, tiny: Any, pretrained: str) -> Any:
     )
     missing = sorted(name for name in found["missing_keys"] if not name.startswith(UNUSED))
     if missing:
-        raise WeightsError(f"{what}: {len(missing)} weights are missing, among them {', '.join(missing[:3])}")
+        raise WeightsError(
+            f"{what}: {len(missing)} weights are missing, among them {', '.join(missing[:3])}"
+        )
     return network
 
 
@@ -129,5 +137,7 @@ def read_state(folder: Path) -> dict[str, Tensor]:
     for file in sorted(folder.glob("*.safetensors")):
         state |= load_file(file)
     if not state:
-        raise WeightsError(f"{folder}: no *.safetensors in it; import weights with `mgv import-checkpoint`")
+        raise WeightsError(
+            f"{folder}: no *.safetensors in it; import weights with `mgv import-checkpoint`"
+        )
     return state

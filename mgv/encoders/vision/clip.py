@@ -44,7 +44,10 @@ class ClipTower(VisionEncoder):
 
 
 def build_clip(
-    pretrained: str, image_size_px: int | None = None, feature_layer: int = -2, pixels: str = "clip_crop"
+    pretrained: str,
+    image_size_px: int | None = None,
+    feature_layer: int = -2,
+    pixels: str = "clip_crop",
 ) -> ClipTower:
     """Any CLIP checkpoint of transformers."""
     from transformers import CLIPVisionConfig, CLIPVisionModel
@@ -54,7 +57,10 @@ def build_clip(
 
 
 def build_siglip(
-    pretrained: str, image_size_px: int | None = None, feature_layer: int = -2, pixels: str = "siglip_squash"
+    pretrained: str,
+    image_size_px: int | None = None,
+    feature_layer: int = -2,
+    pixels: str = "siglip_squash",
 ) -> ClipTower:
     """Any SigLIP checkpoint of transformers."""
     from transformers import SiglipVisionConfig, SiglipVisionModel

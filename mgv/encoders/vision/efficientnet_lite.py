@@ -30,7 +30,9 @@ class EfficientNetLiteEncoder(VisionEncoder):
                 f"efficientnet_lite: image_size_px {image_size_px} is not a multiple of {STRIDE_PX}"
             )
         self.tower, self.pixels, self.image_size_px = network, "efficientnet_squash", image_size_px
-        self.spec = VisionSpec(hidden_size=hidden_size, grid=image_size_px // STRIDE_PX, num_prefix_tokens=0)
+        self.spec = VisionSpec(
+            hidden_size=hidden_size, grid=image_size_px // STRIDE_PX, num_prefix_tokens=0
+        )
 
     def encode(self, pixel_values: Tensor) -> Tensor:
         """[F, 3, S, S] -> [F, grid**2, V]."""
@@ -47,9 +49,13 @@ def build_efficientnet_lite(pretrained: str, image_size_px: int = 256) -> Effici
 
     if pretrained == "random":
         with seeded():
-            return EfficientNetLiteEncoder(EfficientNetLite(0.2, 0.3, 10, 32), 32 + 8 + 32, image_size_px)
+            return EfficientNetLiteEncoder(
+                EfficientNetLite(0.2, 0.3, 10, 32), 32 + 8 + 32, image_size_px
+            )
     if pretrained != "starter":
-        raise ConfigError(f"efficientnet_lite: pretrained is `starter` or `random`, got {pretrained!r}")
+        raise ConfigError(
+            f"efficientnet_lite: pretrained is `starter` or `random`, got {pretrained!r}"
+        )
     from safetensors.torch import load_file
 
     from mgv.starter.weights import vision_weights

@@ -48,7 +48,9 @@ class EvaClipG(VisionEncoder):
         embedded = self.tower.embeddings(pixel_values, interpolate_pos_encoding=True)
         hidden: Tensor = self.tower.encoder(inputs_embeds=embedded).last_hidden_state
         if self.norm == "identity":
-            hidden = F.layer_norm(hidden.float(), hidden.shape[-1:], eps=LN_VISION_EPS).to(hidden.dtype)
+            hidden = F.layer_norm(hidden.float(), hidden.shape[-1:], eps=LN_VISION_EPS).to(
+                hidden.dtype
+            )
         return hidden
 
 

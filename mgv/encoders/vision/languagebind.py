@@ -43,14 +43,20 @@ class TemporalLayer(CLIPEncoderLayer):  # type: ignore[misc]
         if window > 1:
             columns = columns + self._positions(window)
         columns = columns + self.temporal_attn(self.temporal_layer_norm1(columns))[0]
-        return columns.reshape(len(videos), -1, *columns.shape[1:]).transpose(1, 2).reshape(hidden.shape)
+        return (
+            columns.reshape(len(videos), -1, *columns.shape[1:])
+            .transpose(1, 2)
+            .reshape(hidden.shape)
+        )
 
     def _positions(self, num_frames: int) -> Tensor:
         """The learned positions [1, T, V]; for another T than they were learned for, interpolated."""
         if num_frames == self.temporal_embedding.shape[1]:
             return self.temporal_embedding
         positions = self.temporal_embedding.transpose(1, 2)
-        return F.interpolate(positions, size=num_frames, mode="linear", align_corners=False).transpose(1, 2)
+        return F.interpolate(
+            positions, size=num_frames, mode="linear", align_corners=False
+        ).transpose(1, 2)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[B, T, N, V] -> [B, T, N, V]."""
@@ -96,12 +102,20 @@ def build_languagebind(
             tower = temporal_tower(CLIPVisionConfig(**TINY), num_frames)
     elif not Path(pretrained).is_dir():
         tower = load_tower(CLIPVisionModel, None, pretrained)  # says what is wrong with the name
-        raise WeightsError(f"languagebind: {pretrained!r} is not a folder; bring the weights to one first")
+        raise WeightsError(
+            f"languagebind: {pretrained!r} is not a folder; bring the weights to one first"
+        )
     else:
         folder = Path(pretrained)
-        config = loaded(lambda: CLIPVisionConfig.from_pretrained(folder), f"vision encoder {pretrained!r}")
+        config = loaded(
+            lambda: CLIPVisionConfig.from_pretrained(folder), f"vision encoder {pretrained!r}"
+        )
         state = read_state(folder)
-        rows = state["encoder.layers.0.temporal_embedding"].shape[1] if _has_time(state) else num_frames
+        rows = (
+            state["encoder.layers.0.temporal_embedding"].shape[1]
+            if _has_time(state)
+            else num_frames
+        )
         if not _has_time(state):
             raise WeightsError(
                 f"{folder}: no temporal attention in it; use the vision encoder `clip` for such weights"

@@ -41,7 +41,9 @@ def clip_crop(frame: NDArray[np.uint8], size_px: int) -> Tensor:
     shape = (size_px, long) if width <= height else (long, size_px)
     image = Image.fromarray(frame).resize(shape, Image.Resampling.BICUBIC)
     left, top = (shape[0] - size_px) // 2, (shape[1] - size_px) // 2
-    return _normalise(_to_unit(image.crop((left, top, left + size_px, top + size_px))), CLIP_MEAN, CLIP_STD)
+    return _normalise(
+        _to_unit(image.crop((left, top, left + size_px, top + size_px))), CLIP_MEAN, CLIP_STD
+    )
 
 
 def video_crop(frame: NDArray[np.uint8], size_px: int) -> Tensor:
@@ -53,7 +55,9 @@ def video_crop(frame: NDArray[np.uint8], size_px: int) -> Tensor:
     height, width = frame.shape[:2]
     long = math.floor(max(height, width) / min(height, width) * size_px)
     shape = (long, size_px) if width < height else (size_px, long)
-    pixels = _normalise(torch.from_numpy(frame).permute(2, 0, 1).float() / 255.0, CLIP_MEAN, CLIP_STD)
+    pixels = _normalise(
+        torch.from_numpy(frame).permute(2, 0, 1).float() / 255.0, CLIP_MEAN, CLIP_STD
+    )
     pixels = F.interpolate(pixels[None], shape, mode="bilinear", align_corners=False)[0]
     top, left = round((shape[0] - size_px) / 2.0), round((shape[1] - size_px) / 2.0)
     return pixels[:, top : top + size_px, left : left + size_px]

@@ -30,7 +30,9 @@ class Row:
 
     def __init__(self, values: Any, where: str) -> None:
         if not isinstance(values, dict):
-            raise MgvError(f"{where}: expected an object with named values, found {str(values)[:60]!r}")
+            raise MgvError(
+                f"{where}: expected an object with named values, found {str(values)[:60]!r}"
+            )
         self.values: dict[str, Any] = values
         self.where = where
 
@@ -43,7 +45,9 @@ class Row:
         for name in names:
             if self.values.get(name) is not None:
                 return self.values[name]
-        raise MgvError(f"{self.where}: no {' or '.join(map(repr, names))} (it has {', '.join(self.values)})")
+        raise MgvError(
+            f"{self.where}: no {' or '.join(map(repr, names))} (it has {', '.join(self.values)})"
+        )
 
     def text(self, *names: str) -> str:
         """The same as text, without space around it."""
@@ -83,7 +87,9 @@ class Row:
         try:
             return kind(value)
         except (TypeError, ValueError) as error:
-            raise MgvError(f"{self.where}: {names[0]!r} is {str(value)[:60]!r}, expected a number") from error
+            raise MgvError(
+                f"{self.where}: {names[0]!r} is {str(value)[:60]!r}, expected a number"
+            ) from error
 
 
 def read_json(path: Path) -> Any:
@@ -116,7 +122,9 @@ def line_rows(path: Path) -> Iterator[Row]:
 
 
 def _line_rows(path: Path, text: str) -> Iterator[Row]:
-    for number, line in enumerate(text.split("\n"), start=1):  # a JSON text may hold other line breaks
+    for number, line in enumerate(
+        text.split("\n"), start=1
+    ):  # a JSON text may hold other line breaks
         if line.strip():
             try:
                 value = json.loads(line)
@@ -168,7 +176,9 @@ class Shelf:
                 for name in _names(path):
                     self._by_name.setdefault(name, []).append(path)
         frames: dict[str, list[Path]] = {}  # a video kept as its frames, as TVQA's
-        for path in {each.parent for each in found if each.suffix.lower() in IMAGE_SUFFIXES} - {folder}:
+        for path in {each.parent for each in found if each.suffix.lower() in IMAGE_SUFFIXES} - {
+            folder
+        }:
             frames.setdefault(path.name, []).append(path)
         self._by_name = frames | self._by_name
 
@@ -227,7 +237,9 @@ def read_cues(path: Path, *, shift_s: float = 0.0) -> tuple[Cue, ...]:
         from mgv.media.subtitles import read_subtitles
 
         cues = read_subtitles(path)
-    moved = (Cue(start_s=cue.start_s - shift_s, end_s=cue.end_s - shift_s, text=cue.text) for cue in cues)
+    moved = (
+        Cue(start_s=cue.start_s - shift_s, end_s=cue.end_s - shift_s, text=cue.text) for cue in cues
+    )
     return tuple(cue for cue in moved if cue.end_s > 0 and cue.text)
 
 
@@ -236,8 +248,12 @@ def _json_cue(row: Row) -> Cue:
     if row.has("timestamp"):
         start_s, end_s = row.raw("timestamp")
         start_s = float(start_s)
-        return Cue(start_s=start_s, end_s=float(start_s if end_s is None else end_s), text=row.text("text"))
-    return Cue(start_s=_seconds(row, "start"), end_s=_seconds(row, "end"), text=row.text("line", "text"))
+        return Cue(
+            start_s=start_s, end_s=float(start_s if end_s is None else end_s), text=row.text("text")
+        )
+    return Cue(
+        start_s=_seconds(row, "start"), end_s=_seconds(row, "end"), text=row.text("line", "text")
+    )
 
 
 def _seconds(row: Row, name: str) -> float:
@@ -245,7 +261,9 @@ def _seconds(row: Row, name: str) -> float:
     if isinstance(value, int | float):
         return float(value)
     if not (match := _CLOCK.fullmatch(str(value).strip())):
-        raise MgvError(f"{row.where}: {name!r} is {str(value)[:60]!r}, expected a time as 0:01:02.5")
+        raise MgvError(
+            f"{row.where}: {name!r} is {str(value)[:60]!r}, expected a time as 0:01:02.5"
+        )
     return int(match[1] or 0) * 3600 + int(match[2]) * 60 + float(match[3])
 
 
@@ -265,5 +283,9 @@ def say_missing(what: str, missing: Mapping[str, int]) -> None:
     if missing:
         named = ", ".join(sorted(missing)[:5]) + (" …" if len(missing) > 5 else "")
         logger.warning(
-            "%s: %d videos are missing, with %d entries: %s", what, len(missing), sum(missing.values()), named
+            "%s: %d videos are missing, with %d entries: %s",
+            what,
+            len(missing),
+            sum(missing.values()),
+            named,
         )

@@ -32,11 +32,16 @@ def _open(
     system: str, accuracy: float, score: float, subtitles: bool | None = None, note: str = _JUDGED
 ) -> PublishedResult:
     return PublishedResult(
-        system=system, metrics={"accuracy": accuracy / 100, "score": score}, subtitles=subtitles, note=note
+        system=system,
+        metrics={"accuracy": accuracy / 100, "score": score},
+        subtitles=subtitles,
+        note=note,
     )
 
 
-def _choice(system: str, accuracy: float, subtitles: bool | None = None, note: str = "") -> PublishedResult:
+def _choice(
+    system: str, accuracy: float, subtitles: bool | None = None, note: str = ""
+) -> PublishedResult:
     return PublishedResult(
         system=system, metrics={"accuracy": accuracy / 100}, subtitles=subtitles, note=note
     )
@@ -46,7 +51,10 @@ def _aspects(
     system: str, values: tuple[float, ...], names: tuple[str, ...], subtitles: bool | None
 ) -> PublishedResult:
     return PublishedResult(
-        system=system, metrics=dict(zip(names, values, strict=True)), subtitles=subtitles, note=_JUDGED
+        system=system,
+        metrics=dict(zip(names, values, strict=True)),
+        subtitles=subtitles,
+        note=_JUDGED,
     )
 
 
@@ -54,7 +62,9 @@ def _recall(system: str, recall: float, note: str) -> PublishedResult:
     return PublishedResult(system=system, metrics={"recall_at_1": recall / 100}, note=note)
 
 
-def _didemo(system: str, rank_at_1: float, rank_at_5: float, iou: float, note: str) -> PublishedResult:
+def _didemo(
+    system: str, rank_at_1: float, rank_at_5: float, iou: float, note: str
+) -> PublishedResult:
     metrics = {"didemo_rank_at_1": rank_at_1, "didemo_rank_at_5": rank_at_5, "didemo_iou": iou}
     return PublishedResult(system=system, metrics=metrics, note=note)
 
@@ -121,7 +131,12 @@ QUESTIONS: Mapping[str, tuple[PublishedResult, ...]] = {
         _choice("LLaMA-VID", 24.63, False, "judged by gpt-3.5-turbo"),
         _choice("Goldfish", 28.61, False, "judged by gpt-3.5-turbo"),
         _choice("LLaMA-VID", 26.86, True, "judged by gpt-3.5-turbo"),
-        _choice("Goldfish", 41.78, True, "judged by gpt-3.5-turbo; 3 clips of an episode, OpenAI embeddings"),
+        _choice(
+            "Goldfish",
+            41.78,
+            True,
+            "judged by gpt-3.5-turbo; 3 clips of an episode, OpenAI embeddings",
+        ),
     ),
     "video_chatgpt_generic": _five(("correctness", "detail", "context"), slice(0, 3)),
     "video_chatgpt_temporal": _five(("temporal",), slice(3, 4)),
@@ -213,7 +228,9 @@ def differences(facts: Facts, of: str) -> list[str]:
         return [*said, _searching(asked.format)]
     said.append(_judging(facts.judge or {}, asked.format))
     if of == "library_questions":
-        said.append("here a library searches and answers from what it finds; there a model is shown the clip")
+        said.append(
+            "here a library searches and answers from what it finds; there a model is shown the clip"
+        )
         return said
     model = facts.model
     assert model is not None, "questions are answered by a model"
@@ -241,6 +258,4 @@ def _searching(format: str) -> str:
         return "here moments of any length stand for DiDeMo's 21 segments; there all 21 are ranked"
     if any("recall_at_1" in other.metrics for other in QUERIES.get(format, ())):
         return "here videos are found by their moments, with subtitles; there by one embedding a video, frames only"
-    return (
-        "here a moment is what a search joins from its hits, made for no data set; there spans are proposed"
-    )
+    return "here a moment is what a search joins from its hits, made for no data set; there spans are proposed"

@@ -53,7 +53,9 @@ def check_unique(ids: Iterable[str], path: Path) -> None:
     """Raises MgvError that names an id which stands for two things: results are kept by it."""
     twice = [each for each, count in Counter(ids).items() if count > 1]
     if twice:
-        raise MgvError(f"{path}: the id {twice[0]!r} is used more than once ({len(twice)} such ids)")
+        raise MgvError(
+            f"{path}: the id {twice[0]!r} is used more than once ({len(twice)} such ids)"
+        )
 
 
 def queries_digest(queries: Sequence[Query]) -> str:
@@ -87,7 +89,9 @@ def _msrvtt(path: Path) -> Iterator[Query]:
     """MSR-VTT 1k-A, MSRVTT_JSFUSION_test.csv: key, vid_key, video_id, sentence."""
     for row in table_rows(path):
         whole = Span(video=row.text("video_id"))
-        yield Query(query_id=f"msrvtt/{row.text('key')}", query=row.text("sentence"), moments=(whole,))
+        yield Query(
+            query_id=f"msrvtt/{row.text('key')}", query=row.text("sentence"), moments=(whole,)
+        )
 
 
 def _didemo(path: Path) -> Iterator[Query]:
@@ -105,7 +109,9 @@ def _didemo(path: Path) -> Iterator[Query]:
             query=row.text("description"),
             moments=tuple(
                 Span(
-                    video=row.text("video"), start_s=first * DIDEMO_CHUNK_S, end_s=(last + 1) * DIDEMO_CHUNK_S
+                    video=row.text("video"),
+                    start_s=first * DIDEMO_CHUNK_S,
+                    end_s=(last + 1) * DIDEMO_CHUNK_S,
                 )
                 for first, last in sorted(agreed)
             ),
@@ -160,14 +166,19 @@ def _captions(row: Row) -> list[tuple[str, tuple[float, float]]]:
     if len(sentences) != len(timestamps):
         raise MgvError(f"{row.where}: {len(sentences)} sentences but {len(timestamps)} timestamps")
     return [
-        (text, (min(float(one), float(other)), max(float(one), float(other))))  # some are the wrong way round
+        (
+            text,
+            (min(float(one), float(other)), max(float(one), float(other))),
+        )  # some are the wrong way round
         for text, (one, other) in zip(sentences, timestamps, strict=True)
     ]
 
 
 def _paragraphs(name: str, said: dict[str, list[str]]) -> Iterator[Query]:
     for video, sentences in said.items():
-        yield Query(query_id=f"{name}/{video}", query=" ".join(sentences), moments=(Span(video=video),))
+        yield Query(
+            query_id=f"{name}/{video}", query=" ".join(sentences), moments=(Span(video=video),)
+        )
 
 
 def _qvhighlights(path: Path) -> Iterator[Query]:

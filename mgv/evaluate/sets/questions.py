@@ -36,7 +36,9 @@ ASPECTS = ("correctness", "detail", "context", "temporal", "consistency")
 KINDS = {
     "tgif": dict(enumerate(("object", "number", "colour", "place"))),
     "activitynet": dict(
-        enumerate(("motion", "space", "time", "yes or no", "colour", "object", "place", "number", "other"))
+        enumerate(
+            ("motion", "space", "time", "yes or no", "colour", "object", "place", "number", "other")
+        )
     ),
 }
 """What the numbers of a data set's `type` stand for (TGIF-QA's and ActivityNet-QA's dataset/README.md)."""
@@ -128,7 +130,9 @@ def read_questions(
         known = ", ".join(["samples", *sorted(QUESTION_FORMATS)])
         raise ConfigError(f"evaluate.questions_format: {format!r} is none of {known}")
     if videos is None:
-        raise ConfigError("evaluate.videos: name the folder that the videos of these questions lie in")
+        raise ConfigError(
+            "evaluate.videos: name the folder that the videos of these questions lie in"
+        )
     find = _finder(videos) if format == "samples" else video_shelf(videos).find
     entries = _samples(path) if format == "samples" else QUESTION_FORMATS[format](path)
     cues = _cues_reader(subtitles)
@@ -137,13 +141,17 @@ def read_questions(
     for entry in entries:
         _check_answer(path, entry.item)
         found = [find(name) for name in entry.item.videos]
-        absent = [name for name, place in zip(entry.item.videos, found, strict=True) if place is None]
+        absent = [
+            name for name, place in zip(entry.item.videos, found, strict=True) if place is None
+        ]
         for name in absent:
             missing[name] = missing.get(name, 0) + 1
         if not absent:
             places = tuple(str(place) for place in found)
             item = replace(entry.item, videos=places)
-            items.append(item if format == "samples" else replace(item, cues=cues(replace(entry, item=item))))
+            items.append(
+                item if format == "samples" else replace(item, cues=cues(replace(entry, item=item)))
+            )
     say_missing(f"{path}", missing)
     if not items:
         reason = (
@@ -166,7 +174,10 @@ def _check_answer(path: Path, item: EvaluationItem) -> None:
 
 def items_digest(items: Sequence[EvaluationItem]) -> str:
     """SHA-256 of items, in any order, wherever their videos lie."""
-    rows = [asdict(replace(item, videos=tuple(Path(video).name for video in item.videos))) for item in items]
+    rows = [
+        asdict(replace(item, videos=tuple(Path(video).name for video in item.videos)))
+        for item in items
+    ]
     rows.sort(key=lambda row: str(row["item_id"]))
     return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
 
@@ -282,11 +293,15 @@ def _open(name: str, *video: str) -> Callable[[Path], Iterator[_Entry]]:
             given_key = next((id for id in ("question_id", "id", "vid_id") if row.has(id)), None)
             key = row.text(given_key) if given_key else str(place)
             if isinstance(given, int):  # MSVD-QA and MSRVTT-QA number their videos
-                given = names.get(f"vid{given}", f"vid{given}") if name == "msvd" else f"video{given}"
+                given = (
+                    names.get(f"vid{given}", f"vid{given}") if name == "msvd" else f"video{given}"
+                )
             yield _Entry(
                 item=EvaluationItem(
                     item_id=f"{name}/{key}",
-                    videos=(_activitynet_name(str(given)) if name == "activitynet" else str(given),),
+                    videos=(
+                        _activitynet_name(str(given)) if name == "activitynet" else str(given),
+                    ),
                     question=row.text("question"),
                     answer=row.text("answer"),
                     kind=_kind(row, KINDS.get(name, {})),
@@ -381,7 +396,11 @@ def _tvqa_item(row: Row, name: str, videos: tuple[str, ...]) -> EvaluationItem:
     moments: tuple[Span, ...] = ()
     if row.has("ts"):
         start_s, end_s = row.span("ts")  # NaN-NaN where it is not known
-        moments = (Span(video=row.text("vid_name"), start_s=start_s, end_s=end_s),) if end_s > start_s else ()
+        moments = (
+            (Span(video=row.text("vid_name"), start_s=start_s, end_s=end_s),)
+            if end_s > start_s
+            else ()
+        )
     return EvaluationItem(
         item_id=f"{name}/{row.text('qid')}",
         videos=videos,
@@ -395,7 +414,9 @@ def _tvqa_item(row: Row, name: str, videos: tuple[str, ...]) -> EvaluationItem:
 
 def _choice(row: Row, choices: Sequence[str], place: int) -> str:
     if not 0 <= place < len(choices):
-        raise MgvError(f"{row.where}: the right choice is number {place}, but there are {len(choices)}")
+        raise MgvError(
+            f"{row.where}: the right choice is number {place}, but there are {len(choices)}"
+        )
     return choices[place]
 
 
@@ -429,7 +450,9 @@ def _mvbench(path: Path) -> Iterator[_Entry]:
             yield _Entry(
                 item=EvaluationItem(
                     item_id=f"mvbench/{file.stem}/{place}",
-                    videos=(f"{MVBENCH_FOLDERS.get(file.stem, '')}/{row.text('video')}".lstrip("/"),),
+                    videos=(
+                        f"{MVBENCH_FOLDERS.get(file.stem, '')}/{row.text('video')}".lstrip("/"),
+                    ),
                     question=row.text("question"),
                     choices=row.texts("candidates"),
                     answer=row.text("answer"),
@@ -467,7 +490,9 @@ QUESTION_FORMATS: dict[str, Callable[[Path], Iterator[_Entry]]] = {
     "tgif": _open("tgif", "gif_name", "video_name"),
     "tvqa": _tvqa,
     "tvqa_long": _tvqa_long,
-    "video_chatgpt_generic": _video_chatgpt("video_chatgpt_generic", ("correctness", "detail", "context")),
+    "video_chatgpt_generic": _video_chatgpt(
+        "video_chatgpt_generic", ("correctness", "detail", "context")
+    ),
     "video_chatgpt_temporal": _video_chatgpt("video_chatgpt_temporal", ("temporal",)),
     "video_chatgpt_consistency": _video_chatgpt("video_chatgpt_consistency", ("consistency",)),
     "video_mme": _video_mme,

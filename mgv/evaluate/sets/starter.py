@@ -26,7 +26,11 @@ NUM_VIDEOS = 400
 
 def starter_set(key: str) -> Path:
     """The file (for transcripts: the folder) behind `starter`; key: the set's name in params.yaml."""
-    names = {"library_questions": "questions.jsonl", "queries": "queries.jsonl", "transcripts": "transcripts"}
+    names = {
+        "library_questions": "questions.jsonl",
+        "queries": "queries.jsonl",
+        "transcripts": "transcripts",
+    }
     return scene_questions() if key == "questions" else DEMO / names[key]
 
 
@@ -49,5 +53,7 @@ def scene_questions() -> Path:
 def _make(folder: Path, target: Path) -> None:
     made = scenes.make_scenes(folder, num_videos=NUM_VIDEOS, seed=0, splits=("test",))
     asked = (sample for stage, _, sample in made if stage == "instruct")
-    relative = (replace(each, media=Path(each.media).relative_to(folder).as_posix()) for each in asked)
+    relative = (
+        replace(each, media=Path(each.media).relative_to(folder).as_posix()) for each in asked
+    )
     write_samples(target, relative)

@@ -32,7 +32,12 @@ UPSTREAM_KEYS = {
     "model.vlm_att_key_projector.": "key_proj.",
     "model.vlm_att_val_projector.": "value_proj.",
 }
-TINY_QFORMER = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+TINY_QFORMER = {
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 48,
+}
 PUBLISHED = PublishedDefaults(
     vision_encoder="eva_clip_g",
     vision_options={"norm": "none", "pixels": "clip_crop"},
@@ -66,10 +71,15 @@ class LlamaVid(Connector):
         self.num_prefix_tokens, self.content = vision.num_prefix_tokens, content
         self.tokens_per_frame = 1 + num_content_tokens(content, vision)
         config = InstructBlipQFormerConfig(
-            vocab_size=vocab_size, encoder_hidden_size=width, cross_attention_frequency=2, **(qformer or {})
+            vocab_size=vocab_size,
+            encoder_hidden_size=width,
+            cross_attention_frequency=2,
+            **(qformer or {}),
         )
         self.qformer = InstructBlipQFormerModel(config)
-        self.query = nn.Parameter(torch.randn(1, num_queries, config.hidden_size) * config.initializer_range)
+        self.query = nn.Parameter(
+            torch.randn(1, num_queries, config.hidden_size) * config.initializer_range
+        )
         self.vision_norm = nn.LayerNorm(width)
         self.query_proj = nn.Linear(config.hidden_size, width)
         self.key_proj = nn.Linear(width, width)
@@ -80,7 +90,9 @@ class LlamaVid(Connector):
 
     def forward(self, features: Tensor, question: Question | None = None) -> Tensor:
         """[B, T, N, V] -> [B, T, 1 + content, D]."""
-        assert question is not None, "llama_vid reads the question; the Processor puts it in the batch"
+        assert question is not None, (
+            "llama_vid reads the question; the Processor puts it in the batch"
+        )
         num_frames = features.shape[1]
         input_ids = question.input_ids.repeat_interleave(num_frames, 0)  # [B*T, Q]
         mask = question.attention_mask.repeat_interleave(num_frames, 0)
@@ -133,7 +145,9 @@ def num_content_tokens(content: str, vision: VisionSpec) -> int:
         return 1
     cells = content.removeprefix("grid:")
     if not (content.startswith("grid:") and cells.isdigit() and int(cells) > 1):
-        raise ConfigError(f"llama_vid: content is `all`, `mean` or `grid:<2 or more>`, got {content!r}")
+        raise ConfigError(
+            f"llama_vid: content is `all`, `mean` or `grid:<2 or more>`, got {content!r}"
+        )
     side = vision.grid
     known = [g for g in range(2, side + 1) if side // (side // g) == g]
     if int(cells) not in known:

@@ -14,7 +14,10 @@ from mgv.model.systems.base import Connector, PublishedDefaults, Question, conca
 
 UPSTREAM_KEYS = {"llama_proj.": "proj."}
 PUBLISHED = PublishedDefaults(
-    vision_encoder="eva_clip_g", vision_options={"image_size_px": 448}, num_frames=1, prompt="minigpt_v2"
+    vision_encoder="eva_clip_g",
+    vision_options={"image_size_px": 448},
+    num_frames=1,
+    prompt="minigpt_v2",
 )
 
 

@@ -28,7 +28,11 @@ def clips() -> list[tuple[str, str, list[tuple[str, str | None]]]]:
         name, text, *asked = block.strip().splitlines()
         pairs = [line.removeprefix("? ").rsplit(" | ", 1) for line in asked]
         found.append(
-            (name, text, [(question, None if answer == "-" else answer) for question, answer in pairs])
+            (
+                name,
+                text,
+                [(question, None if answer == "-" else answer) for question, answer in pairs],
+            )
         )
     return found
 
@@ -39,12 +43,16 @@ def webvtt(text: str) -> str:
         cue = words[first : first + WORDS_A_CUE]
         times = (first / WORDS_A_SECOND, (first + len(cue)) / WORDS_A_SECOND)
         blocks.append(
-            " --> ".join(f"00:{int(t // 60):02}:{t % 60:06.3f}" for t in times) + "\n" + " ".join(cue)
+            " --> ".join(f"00:{int(t // 60):02}:{t % 60:06.3f}" for t in times)
+            + "\n"
+            + " ".join(cue)
         )
     return "\n\n".join(blocks) + "\n"
 
 
-def question_rows(name: str, text: str, asked: list[tuple[str, str | None]]) -> list[dict[str, Any]]:
+def question_rows(
+    name: str, text: str, asked: list[tuple[str, str | None]]
+) -> list[dict[str, Any]]:
     """Rows of mgv's question format; a moment is the whole sentence that holds the answer."""
     sentences = re.split(r"(?<=[.!?])\s+", text)
     rows = []
@@ -72,7 +80,10 @@ def main() -> None:
     split: dict[str, list[dict[str, Any]]] = {"fit": [], "validation": []}
     for number, (name, text, asked) in enumerate(clips()):
         duration_s = len(text.split()) / WORDS_A_SECOND
-        path, size = folder / "videos" / f"{name}.mp4", (96 + 2 * number, 64)  # no two are the same file
+        path, size = (
+            folder / "videos" / f"{name}.mp4",
+            (96 + 2 * number, 64),
+        )  # no two are the same file
         make_video(path, num_frames=int(duration_s * 2) + 1, rate=2, size=size)
         (folder / "videos" / f"{name}.vtt").write_text(webvtt(text), encoding="utf-8")
         split["fit" if number % 2 == 0 else "validation"] += question_rows(name, text, asked)

@@ -51,7 +51,10 @@ def interval(count: int, of: int) -> str:
     if not of:
         return "-"
     z, share = 1.96, count / of
-    middle, spread = share + z * z / (2 * of), z * sqrt(share * (1 - share) / of + z * z / (4 * of * of))
+    middle, spread = (
+        share + z * z / (2 * of),
+        z * sqrt(share * (1 - share) / of + z * z / (4 * of * of)),
+    )
     low, high = ((middle + sign * spread) / (1 + z * z / of) for sign in (-1, 1))
     return f"{100 * share:.0f} % ({100 * low:.0f}-{100 * high:.0f}), {count} of {of}"
 
@@ -85,8 +88,12 @@ def main() -> None:
     print("answered by speech, right:", interval(counts[True, "right"], answered))
     print("answered by speech, refused:", interval(counts[True, "refused"], answered))
     print("answered nowhere, refused:", interval(counts[False, "refused"], empty))
-    print("wrong, of all:", interval(counts[True, "wrong"] + counts[False, "wrong"], answered + empty))
-    print(f"in the model's words: {worded}; {(time.perf_counter() - begin_s) / len(rows):.2f} s a question")
+    print(
+        "wrong, of all:", interval(counts[True, "wrong"] + counts[False, "wrong"], answered + empty)
+    )
+    print(
+        f"in the model's words: {worded}; {(time.perf_counter() - begin_s) / len(rows):.2f} s a question"
+    )
 
 
 if __name__ == "__main__":
