@@ -100,12 +100,10 @@ class Replier:
             self._passage(number, moment) for number, moment in enumerate(self._ranked, start=1)
         ]
         scored = score(self.asked, passages, self.library.opened.parts.text_embedder)
-        seen: set[str] = set()
-        return [
-            each
-            for each in scored
-            if not (each.sentence.text in seen or seen.add(each.sentence.text))
-        ]  # type: ignore[func-returns-value]
+        by_text: dict[str, Scored] = {}
+        for one in scored:
+            by_text.setdefault(one.sentence.text, one)
+        return list(by_text.values())
 
     def _passage(self, number: int, moment: Moment) -> Passage:
         said = self.library.opened.sentences(moment.video_id)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 import logging
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -308,11 +309,12 @@ def _parse_timings(lines: Sequence[str], *, is_vtt: bool) -> tuple[list[_RawCue]
     is_numbered = (
         not is_vtt and bool(timings) and any(line.strip().isdigit() for line in lines[: timings[0]])
     )
-    shifts = _map_shifts(lines) if is_vtt else {}
+    notes = _note_lines(lines) if is_vtt else set()
+    map_lines, shifts = _map_shifts(lines) if is_vtt else ([], [])
     cues: list[_RawCue] = []
     unused: list[UnusedCue] = []
     for place, following in pairwise([*timings, len(lines)]):
-        if is_vtt and _in_block(lines, place):
+        if place in notes:
             continue
         body = _body(lines[place + 1 : following], is_vtt, is_numbered and following < len(lines))
         span = _span_ms(lines[place])
@@ -325,7 +327,8 @@ def _parse_timings(lines: Sequence[str], *, is_vtt: bool) -> tuple[list[_RawCue]
                 )
             )
             continue
-        shift_ms = next((shift for line, shift in reversed(shifts.items()) if line < place), 0)
+        before = bisect_left(map_lines, place)
+        shift_ms = shifts[before - 1] if before else 0
         cues.append(_RawCue(span[0] + shift_ms, span[1] + shift_ms, _lines(body)))
     return cues, unused
 
@@ -345,17 +348,23 @@ def _body(lines: Sequence[str], is_vtt: bool, has_number_after: bool) -> list[st
     return body
 
 
-def _in_block(lines: Sequence[str], place: int) -> bool:
-    """Whether a line of WebVTT stands in a note, a style or a region."""
-    first = place
-    while first > 0 and lines[first - 1].strip():
-        first -= 1
-    return lines[first].split(" ")[0].split("\t")[0] in ("NOTE", "STYLE", "REGION")
+def _note_lines(lines: Sequence[str]) -> set[int]:
+    """The lines of WebVTT that stand in a note, a style or a region."""
+    notes: set[int] = set()
+    in_note = after_blank = False
+    for place, line in enumerate(lines):
+        if after_blank or place == 0:
+            in_note = line.split(" ")[0].split("\t")[0] in ("NOTE", "STYLE", "REGION")
+        after_blank = not line.strip()
+        if in_note and not after_blank:
+            notes.add(place)
+    return notes
 
 
-def _map_shifts(lines: Sequence[str]) -> dict[int, int]:
-    """Line of each X-TIMESTAMP-MAP → how much later its cues are than the first map's, in ms (RFC 8216, 3.5)."""
-    shifts: dict[int, int] = {}
+def _map_shifts(lines: Sequence[str]) -> tuple[list[int], list[int]]:
+    """The line of each X-TIMESTAMP-MAP, and how much later its cues are than the first one's, in ms (RFC 8216, 3.5)."""
+    places: list[int] = []
+    shifts: list[int] = []
     first_s: float | None = None
     for place, line in enumerate(lines):
         if (match := _MAP.match(line)) is None:
@@ -370,8 +379,9 @@ def _map_shifts(lines: Sequence[str]) -> dict[int, int]:
         ahead_s = at_s - first_s
         if ahead_s < -_MPEG_WRAP_S / 2:
             ahead_s += _MPEG_WRAP_S
-        shifts[place] = round(ahead_s * 1000)
-    return shifts
+        places.append(place)
+        shifts.append(round(ahead_s * 1000))
+    return places, shifts
 
 
 def _span_ms(line: str) -> tuple[int, int] | None:

@@ -56,9 +56,8 @@ class VideoSession:
     ) -> Tensor:
         """The answer's token ids, [1, new]."""
         clip = replace(self.clip, question=question, history=history, answer=None)
-        batch = self.processor([clip], vision=False).to(
-            self.model.get_input_embeddings().weight.device
-        )  # type: ignore[arg-type]
+        device = self.model.get_input_embeddings().weight.device
+        batch = self.processor([clip], vision=False).to(device)  # type: ignore[arg-type]
         visual = self._look(batch)
         ids: list[int] = batch.input_ids[0].tolist()
         self._keep_shared(ids)

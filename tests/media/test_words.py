@@ -154,6 +154,22 @@ def test_what_holds_no_cue_is_named(tmp_path: Path, content: str):
         read_subtitle_file(path)
 
 
+CUE = "00:00.000 --> 00:01.000"
+MAP = "WEBVTT\nX-TIMESTAMP-MAP=LOCAL:00:00.000,MPEGTS:0"
+
+
+@pytest.mark.parametrize(
+    "text", [f"{CUE}\n" * 60_000, f"{MAP}\n\n{CUE}\na\n\n" * 12_000, f"NOTE {CUE}\n" * 60_000]
+)
+def test_the_time_for_a_large_file_grows_with_its_size_only(tmp_path: Path, text: str):
+    path = tmp_path / "a.vtt"
+    path.write_text(f"WEBVTT\n\n{text}\n\n{CUE}\nlast\n")
+    assert read_subtitle_file(path).cues[-1].text in (
+        "a",
+        "last",
+    )  # by the square it would be minutes
+
+
 def words_of(path: Path):
     return read_words(path, probe(path, "id"))
 
