@@ -11,8 +11,9 @@ import json
 import logging
 import pickle
 import re
-import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,9 @@ import torch
 from torch import Tensor
 
 from mgv.encoders.vision import VisionSpec, build_vision_encoder
-from mgv.errors import UsageError, WeightsError
+from mgv.errors import MgvError, UsageError, WeightsError
 from mgv.model.build import processor_config, vision_defaults
-from mgv.model.checkpoint import check_shapes, few, fill, load_tensors, replace_folder, save_tensors
+from mgv.model.checkpoint import check_shapes, few, fill, load_tensors, save_tensors
 from mgv.model.language import (
     find_language_model,
     load_question_tokenizer,
@@ -86,14 +87,10 @@ def import_checkpoint(
     Known: MiniGPT4-Video and MiniGPT-v2 `.pth` (2 tensors, or 2 and 4 a layer: 130), `eva_vit_g.pth`, LanguageBind's
     video tower, LLaMA-VID and Video-LLaVA (folders of shards, or a projector's `.bin`). `language_model` names the
     base that a projector or LoRA belongs to; `connector="minigpt_v2"` tells MiniGPT-v2 from MiniGPT4-Video, which
-    have the same tensors. Raises WeightsError for anything missing, left over, misshapen or unreadable, UsageError when
-    `output` holds anything.
+    have the same tensors. `output` must not exist, or be an empty folder. Raises UsageError when it is anything else,
+    WeightsError for anything missing, left over, misshapen or unreadable, MgvError when it cannot be written.
     """
-    output = output.absolute()
-    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        raise UsageError(
-            f"{output}: is there already, and nothing of it is overwritten; name a new folder"
-        )
+    check_output(output)
     state: dict[str, Tensor] = {}
     for shard in read_shards(source):
         state |= shard
@@ -113,25 +110,16 @@ def import_checkpoint(
         raise WeightsError(
             f"{source}: {len(unknown)} of {len(state)} tensors are not known to the layout {layout}: {few(unknown)}"
         )
-    partial = output.with_name(f".{output.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     try:
-        if layout in ("eva_vit_g", "languagebind"):
-            _write_vision(layout, parts.vision_encoder, partial, source)
-        else:
-            base = _Base.find(parts, source, language_model)
-            name = connector or _CONNECTOR[layout]
-            _write_model(
-                name, parts, partial, output, base, source, vision_pretrained, connector_options
-            )
-        replace_folder(partial, output)
+        with _new_folder(output) as partial:
+            if layout in ("eva_vit_g", "languagebind"):
+                _write_vision(layout, parts.vision_encoder, partial, source)
+            else:
+                base = _Base.find(parts, source, language_model)
+                name = connector or _CONNECTOR[layout]
+                _write_model(name, parts, partial, output, base, source, vision_pretrained, connector_options)
     except KeyError as error:
-        raise WeightsError(
-            f"{source}: the checkpoint is partial: missing {error.args[0]}"
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        raise WeightsError(f"{source}: the checkpoint is partial: missing {error.args[0]}") from error
     taken = len(state) - len(parts.aside)
     logger.info("%s: %s, %d of %d tensors taken over", source, layout, taken, len(state))
     return Imported(
@@ -141,6 +129,42 @@ def import_checkpoint(
         num_taken=taken,
         left_aside=tuple(parts.aside),
     )
+
+
+def check_output(output: Path) -> None:
+    """Raises UsageError unless output is a new name or an empty folder other than the current one."""
+    advice = "expected a new name or an empty folder; name another DIR (nothing was changed)"
+    if not output.is_symlink() and not output.exists():
+        return
+    if output.is_symlink() or not output.is_dir():
+        raise UsageError(f"{output}: is a file or a link, {advice}")
+    if output.resolve() == Path.cwd():
+        raise UsageError(f"{output}: is the current folder, {advice}")
+    if any(output.iterdir()):
+        raise UsageError(f"{output}: is a folder that holds files, {advice}")
+
+
+@contextmanager
+def _new_folder(output: Path) -> Iterator[Path]:
+    """A folder next to output, renamed to it at the end; a failure leaves output as it was.
+
+    Raises MgvError when the folder cannot be made, or output was filled in the meantime.
+    """
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        beside = tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.")
+    except OSError as error:
+        raise MgvError(f"{output}: the model cannot be written: {error}") from error
+    with beside:
+        partial = Path(beside.name) / output.name
+        partial.mkdir()
+        yield partial
+        try:
+            if output.is_dir():
+                output.rmdir()  # refuses a folder that is not empty
+            partial.rename(output)
+        except OSError as error:
+            raise MgvError(f"{output}: the model cannot be put there: {error}") from error
 
 
 def read_shards(source: Path) -> Iterator[dict[str, Tensor]]:

@@ -181,6 +181,42 @@ def test_a_partial_foreign_or_dangerous_file_is_refused_and_leaves_nothing(tmp_p
         import_checkpoint(write(minigpt_state(), file), output)
 
 
+@pytest.mark.parametrize("kind", ["folder", "file", "link", "current folder"])
+def test_an_import_never_touches_what_it_did_not_make(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    source = write(minigpt_state(), tmp_path / "video.pth")
+    (tmp_path / "thesis").mkdir()
+    output = tmp_path / "model"
+    if kind == "folder":
+        output.mkdir()
+        (output / "chapter.txt").write_text("mine")
+    elif kind == "file":
+        output.write_text("mine")
+    elif kind == "link":
+        output.symlink_to(tmp_path / "thesis")
+    else:
+        monkeypatch.chdir(tmp_path / "thesis")
+        output = Path(".")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UsageError, match="expected a new name or an empty folder"):
+        load(source, output)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert kind != "folder" or (output / "chapter.txt").read_text() == "mine"
+    assert kind != "file" or output.read_text() == "mine"
+
+
+def test_an_import_into_an_empty_folder_leaves_its_neighbours_alone(tmp_path: Path):
+    for name in (".model.partial", ".model.old", "model"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".model.old" / "mine.txt").write_text("mine")
+    load(write(minigpt_state(), tmp_path / "video.pth"), tmp_path / "model")
+    assert (tmp_path / "model" / "config.json").is_file()
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [".model.old", ".model.partial", "model", "video.pth"]
+    assert (tmp_path / ".model.old" / "mine.txt").read_text() == "mine"
+
+
 def llama_state() -> dict[str, Tensor]:
     return dict(random_language_model()[0].state_dict())
 
