@@ -71,7 +71,17 @@ class Outcome:
     """Of this run, without what a run before it did."""
     first_step: int
     losses: list[float]
-    """Of every step of this run."""
+    """Of every step of this run that had answer tokens."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepResult:
+    """One optimizer step, over all processes."""
+
+    loss: float
+    """Mean over the answer tokens of the step's batch."""
+    gradient_norm: float
+    """Before clipping."""
 
 
 def train(
@@ -88,7 +98,10 @@ def train(
     accelerator: Any,
     progress: Progress | None = None,
 ) -> Outcome:
-    """Train `model` in place. Raises TrainingError when the loss is no number, MgvError when a state cannot be kept."""
+    """Train `model` in place.
+
+    Raises TrainingError when a loss or gradient is NaN or infinite, MgvError when a state cannot be kept.
+    """
     started = time.monotonic()
     num_micro = num_micro_batches(
         stage.batch_size, stage.micro_batch_size, accelerator.num_processes
@@ -124,60 +137,32 @@ def train(
     wrapped.train()
     for step, numbers, batches in _prefetched(mine, lessons, eye):
         batches = [batch.to(accelerator.device) for batch in batches]
-        num_answer = torch.tensor(
-            sum(_num_labels(batch) for batch in batches), device=accelerator.device
-        )
-        total = int(accelerator.reduce(num_answer, "sum"))
         rate = learning_rate(step, num_steps, stage)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        torch.manual_seed(
-            params.seed + step * world + rank
-        )  # dropout: the same when this step is done again
-        loss = torch.zeros((), device=accelerator.device)
-        if not total:  # every answer was cut off by a limit of length
-            logger.warning("step %d reads no word of an answer and changes nothing", step)
-        for place, batch in enumerate(batches if total else ()):
-            with nullcontext() if place == len(batches) - 1 else accelerator.no_sync(wrapped):
-                share = wrapped(**batch.inputs()).loss * (_num_labels(batch) / total)
-                accelerator.backward(share * world)  # DDP takes the mean over processes
-                loss += share.detach()
-        loss_value = float(accelerator.reduce(loss, "sum"))
-        if loss_value != loss_value or abs(loss_value) == float("inf"):
-            names = ", ".join(
-                lessons[number].sample.sample_id for micro in numbers for number in micro
-            )
-            raise TrainingError(
-                f"step {step}: the loss is {loss_value}, expected a finite number; lower learning_rate or train in "
-                f"fp32 (train.precision). The step read: {names[:500]}"
-            )
-        clipped = accelerator.clip_grad_norm_(learning, stage.clip_norm or float("inf"))
-        norm = float(clipped.full_tensor() if hasattr(clipped, "full_tensor") else clipped)
-        if (
-            not math.isfinite(norm) and accelerator.scaler is None
-        ):  # fp16's scaler leaves such a step out by itself
-            raise TrainingError(
-                f"step {step}: the gradient's norm is {norm}, expected a finite number; lower learning_rate or train "
-                "in fp32 (train.precision). The weights are those of the step before"
-            )
-        if total:
-            optimizer.step()
-        optimizer.zero_grad()
-
-        losses.append(loss_value)
+        torch.manual_seed(params.seed + step * world + rank)  # dropout: the same when this step is done again
+        names = [lessons[number].sample.sample_id for micro in numbers for number in micro]
+        result = train_step(
+            wrapped, batches, optimizer, learning, accelerator,
+            step=step, clip_norm=stage.clip_norm, sample_ids=names,
+        )  # fmt: skip
         done = step + 1
         is_last = done == num_steps
-        if done % params.log_every == 0 or is_last:
+        if result is None:
+            logger.warning("step %d of %d skipped: no answer tokens in its samples", done, num_steps)
+        else:
+            losses.append(result.loss)
+        if result and (done % params.log_every == 0 or is_last):
             recent = losses[-params.log_every :]
             log.write(
                 done,
                 {
-                    "train/loss": loss_value,
+                    "train/loss": result.loss,
                     "train/learning_rate": rate,
-                    "train/gradient_norm": norm,
+                    "train/gradient_norm": result.gradient_norm,
                 },
             )
-            left_s = (time.monotonic() - started) / len(losses) * (num_steps - done)
+            left_s = (time.monotonic() - started) / (done - first_step) * (num_steps - done)
             mean = sum(recent) / len(recent)
             logger.info("step %d of %d: loss %.4f, %s left", done, num_steps, mean, clock(left_s))
         if validation and (done % params.validate_every == 0 or is_last):
@@ -200,6 +185,51 @@ def train(
             progress("steps", done, num_steps)
     seconds = time.monotonic() - started
     return Outcome(num_steps=num_steps, seconds=seconds, first_step=first_step, losses=losses)
+
+
+def train_step(
+    model: nn.Module,
+    batches: list[Batch],
+    optimizer: Any,
+    parameters: list[nn.Parameter],
+    accelerator: Any,
+    *,
+    step: int,
+    clip_norm: float | None,
+    sample_ids: list[str],
+) -> StepResult | None:
+    """One optimizer step over this process's micro-batches.
+
+    Returns None, with the weights as they were, when no process has an answer token (every answer was cut off by the
+    token limit). Raises TrainingError before the weights change when the loss or the gradient is NaN or infinite.
+    """
+    num_answer = torch.tensor(sum(_num_labels(batch) for batch in batches), device=accelerator.device)
+    total = int(accelerator.reduce(num_answer, "sum"))
+    if total == 0:
+        return None
+    loss = torch.zeros((), device=accelerator.device)
+    for index, batch in enumerate(batches):
+        with nullcontext() if index == len(batches) - 1 else accelerator.no_sync(model):
+            share = model(**batch.inputs()).loss * (_num_labels(batch) / total)
+            accelerator.backward(share * accelerator.num_processes)  # DDP takes the mean over processes
+            loss += share.detach()
+    loss_value = float(accelerator.reduce(loss, "sum"))
+    _check_finite("loss", loss_value, step, sample_ids)
+    clipped = accelerator.clip_grad_norm_(parameters, clip_norm or float("inf"))
+    norm = float(clipped.full_tensor() if hasattr(clipped, "full_tensor") else clipped)
+    if accelerator.scaler is None:  # fp16's scaler skips a step that overflows, and lowers its scale
+        _check_finite("gradient norm", norm, step, sample_ids)
+    optimizer.step()
+    optimizer.zero_grad()
+    return StepResult(loss=loss_value, gradient_norm=norm)
+
+
+def _check_finite(name: str, value: float, step: int, sample_ids: list[str]) -> None:
+    if not math.isfinite(value):
+        raise TrainingError(
+            f"step {step}: the {name} is {value}, expected a finite number; lower learning_rate or train in "
+            f"fp32 (train.precision). The step read: {', '.join(sample_ids)[:500]}"
+        )
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

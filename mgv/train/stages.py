@@ -21,7 +21,7 @@ import torch
 
 from mgv.config import ModelParams, StageParams
 from mgv.data.samples import SampleFile, read_weights
-from mgv.errors import ConfigError, UsageError, WorkspaceError
+from mgv.errors import ConfigError, TrainingError, UsageError, WorkspaceError
 from mgv.files import file_digest, write_json
 from mgv.model.adapt import Lora, adapt
 from mgv.model.build import build_processor, build_video_llm
@@ -119,6 +119,12 @@ def train_stage(workspace: Workspace, stage: str, progress: Progress | None = No
         )
     finally:
         log.end()
+    last_losses = log.recent("train/loss", NUM_LOSSES) or outcome.losses[-NUM_LOSSES:]
+    if accelerator.is_main_process and not last_losses:
+        raise TrainingError(
+            f"{stage}: nothing was trained: no sample has an answer token within the prompt's limits, expected "
+            f"some in each step; shorten the questions, history and subtitles in data/prepare/{stage}"
+        )
     if accelerator.is_fsdp2:  # from here on as one whole again, on every process
         learnt = learnt_weights(model)
         torch.manual_seed(params.train.seed)
@@ -131,10 +137,8 @@ def train_stage(workspace: Workspace, stage: str, progress: Progress | None = No
     )
     folder = workspace.trained_dir / stage
     if accelerator.is_main_process:
-        answers = sample_answers(
-            model, lessons.get("validation", lessons["train"]), eye, NUM_ANSWERS
-        )
-        metrics = _metrics(outcome.num_steps, log.recent("train/loss", NUM_LOSSES), scores)
+        answers = sample_answers(model, lessons.get("validation", lessons["train"]), eye, NUM_ANSWERS)
+        metrics = _metrics(outcome.num_steps, last_losses, scores)
         card = model_card(model) + _card(about, metrics)
         save_checkpoint(model, processor, folder, card)
         write_json(folder / "train.json", about | {"metrics": metrics, "answers": answers})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import math
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,11 +22,13 @@ from safetensors.torch import load_file
 from mgv.config import StageParams
 from mgv.errors import ConfigError, MgvError, TrainingError, WorkspaceError
 from mgv.model.checkpoint import load_checkpoint
+from mgv.model.processor import Batch
+from mgv.model.video_llm import IGNORED
 from mgv.train.features import FeatureExtractor
-from mgv.train.loop import parameter_groups
+from mgv.train.loop import parameter_groups, train_step
 from mgv.train.schedule import learning_rate
 from mgv.train.stages import new_model, train_stage
-from mgv.train.training_rows import num_micro_batches
+from mgv.train.training_rows import TrainingRows, num_micro_batches
 from mgv.workspace import Workspace, find_workspace
 from tests.conftest import set_params
 from tests.train.conftest import TINY_STAGE, stage_params
@@ -161,9 +165,67 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_what_was_read(trainabl
         trainable.root, "pretrain_image", learning_rate=1.0e30, warmup_steps=0, clip_norm=None
     )
     with pytest.raises(
-        TrainingError, match=r"step \d+: the loss is .* expected a finite number.*scenes/train-"
+        TrainingError,
+        match=r"step \d+: the (loss|gradient norm) is .* expected a finite number.*scenes/train-",
     ):
         train_stage(workspace, "pretrain_image")
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_before_the_weights_change():
+    from accelerate import Accelerator
+
+    class Root(torch.nn.Module):
+        """sqrt(w) at w = 0: the loss is 0, its derivative 1 / (2 sqrt(w)) is infinite."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, **inputs: torch.Tensor) -> SimpleNamespace:
+            return SimpleNamespace(loss=self.weight.sqrt().sum())
+
+    model = Root()
+    batch = SimpleNamespace(labels=torch.tensor([[IGNORED, 7]]), inputs=dict)
+    with pytest.raises(TrainingError, match=r"step 3: the gradient norm is inf.*The step read: a, b"):
+        train_step(
+            model, [batch], torch.optim.SGD(model.parameters(), lr=1.0), list(model.parameters()),  # type: ignore[list-item]
+            Accelerator(cpu=True), step=3, clip_norm=1.0, sample_ids=["a", "b"],
+        )  # fmt: skip
+    assert model.weight.item() == 0.0
+
+
+def blank_answers(monkeypatch: pytest.MonkeyPatch, blank: range) -> None:
+    """Cut the answers off in the micro-batches of these numbers, two to a step."""
+    collate, calls = TrainingRows.collate, itertools.count()
+
+    def cut_off(self: TrainingRows, numbers: list[int], eye: FeatureExtractor) -> Batch:
+        batch = collate(self, numbers, eye)
+        if next(calls) in blank:
+            assert batch.labels is not None
+            batch.labels.fill_(IGNORED)
+        return batch
+
+    monkeypatch.setattr(TrainingRows, "collate", cut_off)
+
+
+def test_a_step_without_answer_tokens_is_skipped(
+    trainable: Workspace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    blank_answers(monkeypatch, range(2, 4))
+    caplog.set_level(logging.WARNING, logger="mgv.train")
+    outcome = train_stage(trainable, "pretrain_image").outcome
+    assert len(outcome.losses) == outcome.num_steps - 1
+    assert all(math.isfinite(loss) for loss in outcome.losses)
+    assert f"step 2 of {outcome.num_steps} skipped: no answer tokens in its samples" in caplog.messages
+
+
+def test_a_stage_without_any_answer_token_makes_no_model(
+    trainable: Workspace, monkeypatch: pytest.MonkeyPatch
+):
+    blank_answers(monkeypatch, range(1000))
+    with pytest.raises(TrainingError, match="pretrain_image: nothing was trained"):
+        train_stage(trainable, "pretrain_image")
+    assert not (trainable.root / "models/pretrain_image/config.json").exists()
 
 
 RUN = """
