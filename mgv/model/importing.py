@@ -90,6 +90,7 @@ def import_checkpoint(
     have the same tensors. `output` must not exist, or be an empty folder. Raises UsageError when it is anything else,
     WeightsError for anything missing, left over, misshapen or unreadable, MgvError when it cannot be written.
     """
+    output = output.absolute()
     check_output(output)
     state: dict[str, Tensor] = {}
     for shard in read_shards(source):
@@ -117,9 +118,13 @@ def import_checkpoint(
             else:
                 base = _Base.find(parts, source, language_model)
                 name = connector or _CONNECTOR[layout]
-                _write_model(name, parts, partial, output, base, source, vision_pretrained, connector_options)
+                _write_model(
+                    name, parts, partial, output, base, source, vision_pretrained, connector_options
+                )
     except KeyError as error:
-        raise WeightsError(f"{source}: the checkpoint is partial: missing {error.args[0]}") from error
+        raise WeightsError(
+            f"{source}: the checkpoint is partial: missing {error.args[0]}"
+        ) from error
     taken = len(state) - len(parts.aside)
     logger.info("%s: %s, %d of %d tensors taken over", source, layout, taken, len(state))
     return Imported(

@@ -140,7 +140,9 @@ def train(
         rate = learning_rate(step, num_steps, stage)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        torch.manual_seed(params.seed + step * world + rank)  # dropout: the same when this step is done again
+        torch.manual_seed(
+            params.seed + step * world + rank
+        )  # dropout: the same when this step is done again
         names = [lessons[number].sample.sample_id for micro in numbers for number in micro]
         result = train_step(
             wrapped, batches, optimizer, learning, accelerator,
@@ -149,7 +151,9 @@ def train(
         done = step + 1
         is_last = done == num_steps
         if result is None:
-            logger.warning("step %d of %d skipped: no answer tokens in its samples", done, num_steps)
+            logger.warning(
+                "step %d of %d skipped: no answer tokens in its samples", done, num_steps
+            )
         else:
             losses.append(result.loss)
         if result and (done % params.log_every == 0 or is_last):
@@ -203,7 +207,9 @@ def train_step(
     Returns None, with the weights as they were, when no process has an answer token (every answer was cut off by the
     token limit). Raises TrainingError before the weights change when the loss or the gradient is NaN or infinite.
     """
-    num_answer = torch.tensor(sum(_num_labels(batch) for batch in batches), device=accelerator.device)
+    num_answer = torch.tensor(
+        sum(_num_labels(batch) for batch in batches), device=accelerator.device
+    )
     total = int(accelerator.reduce(num_answer, "sum"))
     if total == 0:
         return None
@@ -211,13 +217,14 @@ def train_step(
     for index, batch in enumerate(batches):
         with nullcontext() if index == len(batches) - 1 else accelerator.no_sync(model):
             share = model(**batch.inputs()).loss * (_num_labels(batch) / total)
-            accelerator.backward(share * accelerator.num_processes)  # DDP takes the mean over processes
+            # DDP takes the mean over processes
+            accelerator.backward(share * accelerator.num_processes)
             loss += share.detach()
     loss_value = float(accelerator.reduce(loss, "sum"))
     _check_finite("loss", loss_value, step, sample_ids)
     clipped = accelerator.clip_grad_norm_(parameters, clip_norm or float("inf"))
     norm = float(clipped.full_tensor() if hasattr(clipped, "full_tensor") else clipped)
-    if accelerator.scaler is None:  # fp16's scaler skips a step that overflows, and lowers its scale
+    if accelerator.scaler is None:  # fp16's skips a step that overflows
         _check_finite("gradient norm", norm, step, sample_ids)
     optimizer.step()
     optimizer.zero_grad()

@@ -137,7 +137,9 @@ def train_stage(workspace: Workspace, stage: str, progress: Progress | None = No
     )
     folder = workspace.trained_dir / stage
     if accelerator.is_main_process:
-        answers = sample_answers(model, lessons.get("validation", lessons["train"]), eye, NUM_ANSWERS)
+        answers = sample_answers(
+            model, lessons.get("validation", lessons["train"]), eye, NUM_ANSWERS
+        )
         metrics = _metrics(outcome.num_steps, last_losses, scores)
         card = model_card(model) + _card(about, metrics)
         save_checkpoint(model, processor, folder, card)

@@ -250,7 +250,7 @@ def test_a_folder_that_holds_anything_is_left_as_it_is(
     folder.mkdir()
     (folder / "thesis.txt").write_text("years of work")
     monkeypatch.chdir(folder if name == "." else tmp_path)
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="expected a new name or an empty folder"):
         load(source, Path(name))
     assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
     (folder / "thesis.txt").unlink()
