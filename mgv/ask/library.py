@@ -21,7 +21,6 @@ from mgv import versioning
 from mgv.ask.answer import Answerer, Phraser, answer
 from mgv.ask.kinds import understand
 from mgv.ask.opened import Answerers, LoadedAnswerer, OpenedLibrary
-from mgv.ask.prompt import prompt_hash
 from mgv.ask.receipts import (
     LibraryState,
     ModelState,
@@ -112,10 +111,16 @@ class Library:
 
     def videos(self) -> list[Video]:
         """The library's videos, by name."""
-        names = Video.__dataclass_fields__
-        rows = (self.opened.videos[video_id] for video_id in self.video_ids_in_view)
-        videos = [Video(**{name: row[name] for name in names}) for row in rows]
+        videos = [self._video(video_id) for video_id in self.video_ids_in_view]
         return sorted(videos, key=lambda video: video.name)
+
+    def video(self, video: str) -> Video:
+        """A video by file name, path or id. Raises UsageError for an unknown one."""
+        return self._video(self._video_id(video))
+
+    def path_of(self, video: Video) -> Path:
+        """The file of a video. Raises MediaError when its content is gone from the workspace and from DVC's cache."""
+        return self.opened.raw.path_of(video.video_id, video.name)
 
     def subtitles(self, video: str) -> tuple[str, list[Cue]]:
         """Where a video's words come from (`sidecar`, the transcriber's name, or `none`), and its cues.
@@ -351,7 +356,7 @@ class Library:
             kind=written.kind,
             reason=written.reason,
             nearest=written.nearest,
-            prompt=prompt_hash() if params.ask.answerer.name == "text" and answerer is None else "",
+            prompt=loaded.prompt if loaded else "",
         )
 
     @property
@@ -367,6 +372,10 @@ class Library:
             if len(self.video_ids_in_view) == len(self.opened.videos)
             else sorted(self.video_ids_in_view)
         )
+
+    def _video(self, video_id: str) -> Video:
+        row = self.opened.videos[video_id]
+        return Video(**{name: row[name] for name in Video.__dataclass_fields__})
 
     def _video_id(self, wanted: str) -> str:
         return self.opened.video_id(wanted, self.video_ids_in_view)

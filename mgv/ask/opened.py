@@ -48,6 +48,8 @@ class LoadedAnswerer:
     answerer: Answerer
     state: ModelState
     device: str
+    prompt: str
+    """Version and SHA-256 of the prompt that it gives a language model; empty where it gives none of ours."""
 
 
 @dataclass
@@ -280,8 +282,9 @@ class OpenedLibrary:
         if is_published:
             verify(folder)
         inside = folder.is_absolute() and folder.is_relative_to(self._root)
+        answerer = load_answerer(params, self.parts.text_embedder, self.raw.locate)
         return LoadedAnswerer(
-            answerer=load_answerer(params, self.parts.text_embedder, self.raw.locate),
+            answerer=answerer,
             state=ModelState(
                 name=params.name,
                 pretrained=folder.relative_to(self._root).as_posix()
@@ -292,6 +295,7 @@ class OpenedLibrary:
                 listing=versioning.locked_output(self._root, folder) if inside else None,
             ),
             device="" if params.name in ("quote", "openai") else choose_device(params.device),
+            prompt=getattr(answerer, "prompt", ""),
         )
 
 

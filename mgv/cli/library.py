@@ -220,8 +220,7 @@ def _details(opened: Library, name: str) -> dict[str, Any]:
     if (reason := opened.manifest.failed.get(name)) is not None:
         return {"name": name, "state": "failed", "reason": reason, "start_s": 0.0, "cues": []}
     source, cues = opened.subtitles(name)
-    names = {name, Path(name).name}
-    video = next(video for video in opened.videos() if names & {video.name, video.video_id})
+    video = opened.video(name)
     return {
         **asdict(video),
         "state": "ready",

@@ -95,15 +95,14 @@ def clip(
     if not out.parent.is_dir():
         raise UsageError(f"{out.parent}: no such folder")
     opened = open_library(library)
-    row = opened.opened.videos[opened.video_ids([name])[0]]
-    moment = opened.opened.whole(row)
+    video = opened.video(name)
     with spinner("cutting"):
-        cut_clip(opened.opened.raw.locate(moment), start_s, end_s, out)
-    value = {"video": moment.video, "start_s": start_s, "end_s": end_s, "file": str(out)}
+        cut_clip(opened.path_of(video), start_s, end_s, out)
+    value = {"video": video.name, "start_s": start_s, "end_s": end_s, "file": str(out)}
     show(
         as_json,
         value,
-        f"{printable(str(out))}: {printable(moment.video)} {length(start_s)}-{length(end_s)}",
+        f"{printable(str(out))}: {printable(video.name)} {length(start_s)}-{length(end_s)}",
     )
 
 

@@ -46,12 +46,16 @@ class RawVideos:
 
     def locate(self, moment: Moment) -> Path:
         """The file of a moment's video. Raises MediaError, saying where it was looked for, when its content is gone."""
-        stored = self._in_folder(moment.video_id)
+        return self.path_of(moment.video_id, moment.video)
+
+    def path_of(self, video_id: str, name: str) -> Path:
+        """The file of a video. Raises MediaError as `locate` does."""
+        stored = self._in_folder(video_id)
         if stored is not None:
             return self._workspace.videos_dir / stored.name
-        if moment.video_id not in self._kept:
-            self._kept[moment.video_id] = self._in_cache(moment.video_id, moment.video)
-        return self._kept[moment.video_id][0]
+        if video_id not in self._kept:
+            self._kept[video_id] = self._in_cache(video_id, name)
+        return self._kept[video_id][0]
 
     def sources(self, videos: Sequence[tuple[str, str]]) -> tuple[VideoSource, ...]:
         """Where these videos, by (id, name), are kept. What has left data/videos is known where it was looked for."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,7 +11,8 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
-from av.container import OutputContainer
+from av.container import InputContainer, OutputContainer
+from av.stream import Stream
 from av.video.stream import VideoStream
 
 from mgv.errors import MediaError
@@ -54,7 +55,7 @@ def cut_clip(video: Path, start_s: float, end_s: float, target: Path) -> None:
             if sound is not None:
                 _write_sound(container, sound, video, start_s, end_s)
         making.replace(target)
-    except (*DECODE_ERRORS, av.FFmpegError) as error:
+    except DECODE_ERRORS as error:
         raise MediaError(f"{shown(video)}: no clip can be cut: {one_line(error)}") from error
     finally:
         making.unlink(missing_ok=True)
@@ -85,32 +86,40 @@ def _write_pictures(
 def _write_sound(
     container: OutputContainer, stream: AudioStream, video: Path, start_s: float, end_s: float
 ) -> None:
-    given = 0
     for frame in _sound(video, start_s, end_s):
-        frame.pts, frame.time_base = given, Fraction(1, SOUND_RATE_HZ)
-        given += frame.samples
         container.mux(stream.encode(frame))
     container.mux(stream.encode())
 
 
 def _sound(video: Path, start_s: float, end_s: float) -> Iterator[AudioFrame]:
-    """The default sound track of a stretch, at 48 kHz."""
-    origin_s = read_clock(video).origin_s
+    """The default sound track of a stretch, at 48 kHz, with times from the stretch's beginning."""
+    zero_s = read_clock(video).origin_s + start_s
     resampler = AudioResampler(format="fltp", layout="stereo", rate=SOUND_RATE_HZ, frame_size=1024)
     with open_container(video) as container:
         stream = container.streams.best("audio")
         if stream is None:
             return
-        container.seek(max(int((start_s + origin_s) * av.time_base), 0))
-        for packet in packets(container, stream):
-            for frame in packet.decode():
-                if not isinstance(frame, AudioFrame) or frame.time is None:
-                    continue
-                at_s = frame.time - origin_s
-                if at_s >= end_s:
-                    yield from resampler.resample(None)
-                    return
-                if at_s + frame.samples / frame.sample_rate > start_s:
-                    frame.pts = None
-                    yield from resampler.resample(frame)
-        yield from resampler.resample(None)
+        container.seek(max(int(zero_s * av.time_base), 0))
+        for frame in _frames(container, stream):
+            if frame.time is None or frame.time + frame.samples / frame.sample_rate <= zero_s:
+                continue
+            if frame.time >= zero_s + end_s - start_s:
+                break
+            yield from _timed(resampler.resample(frame), zero_s)
+        yield from _timed(resampler.resample(None), zero_s)
+
+
+def _frames(container: InputContainer, stream: Stream) -> Iterator[AudioFrame]:
+    for packet in packets(container, stream):
+        for frame in packet.decode():
+            if isinstance(frame, AudioFrame):
+                yield frame
+
+
+def _timed(frames: Iterable[AudioFrame], zero_s: float) -> Iterator[AudioFrame]:
+    """Frames with their times less zero_s; what was heard before is left out."""
+    for frame in frames:
+        assert frame.pts is not None, "the resampler keeps times"
+        frame.pts -= round(zero_s * SOUND_RATE_HZ)
+        if frame.pts >= 0:
+            yield frame

@@ -25,7 +25,7 @@ from mgv.errors import BusyError, MediaError, MgvError, UsageError, WorkspaceErr
 from mgv.lineage.replay import replay
 from mgv.media.clips import cut_clip
 from mgv.media.subtitles import webvtt
-from mgv.records import Answer, Moment, Video, clock
+from mgv.records import Answer, Video, clock
 from mgv.registry import champion, published
 from mgv.serve.live import LiveLibrary
 from mgv.serve.safety import secure
@@ -46,6 +46,7 @@ _PLAYABLE = {"h264": "mp4", "vp8": "webm", "vp9": "webm", "av1": "webm"}
 _CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mp4", ".webm": "webm"}
 
 VideoId = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+ReceiptId = Annotated[str, Field(pattern="^(last|[0-9]{8}-[0-9]{6}-[0-9a-z]{8})$")]
 
 
 class Question(BaseModel):
@@ -100,14 +101,15 @@ def _add_page(app: FastAPI, served: LiveLibrary) -> None:
         """The page; with a query, its results: they are there without JavaScript too."""
         library = served.get()
         moments = library.search(q) if q.strip() else []
+        videos = library.videos()
         context = {
             "query": q,
             "moments": moments,
-            "videos": library.videos(),
+            "videos": videos,
             "failed": library.manifest.failed,
             "tag": library.manifest.tag,
             "champion": library.live.version,
-            "playable": {video.video_id: is_playable(video) for video in library.videos()},
+            "playable": {video.video_id: is_playable(video) for video in videos},
         }
         return templates.TemplateResponse(request, "page.html", context)
 
@@ -164,23 +166,16 @@ def _add_library(app: FastAPI, served: LiveLibrary) -> None:
 
 
 def _add_media(app: FastAPI, served: LiveLibrary) -> None:
-    def located(library: Library, video_id: str) -> Path:
-        video = _video(library, video_id)
-        whole = Moment(
-            video=video.name, video_id=video_id, start_s=0.0, end_s=video.duration_s,
-            score=0.0, channels=(), text="", labels=(),
-        )  # fmt: skip
-        return library.opened.raw.locate(whole)
-
     @app.get(f"{API}/videos/{{video_id}}/media")
     def media(video_id: VideoId) -> FileResponse:
         """The video's own file; byte ranges are served."""
         library = served.get()
-        suffix = Path(_video(library, video_id).name).suffix.lower()
+        video = library.video(video_id)
+        suffix = Path(video.name).suffix.lower()
         kind = (
             f"video/{_CONTAINERS[suffix]}" if suffix in _CONTAINERS else "application/octet-stream"
         )
-        return FileResponse(located(library, video_id), media_type=kind)
+        return FileResponse(library.path_of(video), media_type=kind)
 
     @app.get(f"{API}/videos/{{video_id}}/thumbnail")
     def thumbnail(video_id: VideoId, t: Annotated[float, Query(ge=0, le=1e7)] = 0.0) -> Response:
@@ -195,8 +190,7 @@ def _add_media(app: FastAPI, served: LiveLibrary) -> None:
     @app.get(f"{API}/videos/{{video_id}}/subtitles.vtt")
     def subtitles(video_id: VideoId) -> Response:
         """What is said, as WebVTT."""
-        library = served.get()
-        _, cues = library.subtitles(_video(library, video_id).video_id)
+        _, cues = served.get().subtitles(video_id)
         return Response(webvtt(cues), media_type="text/vtt; charset=utf-8")
 
     @app.get(f"{API}/videos/{{video_id}}/clip.mp4")
@@ -206,22 +200,18 @@ def _add_media(app: FastAPI, served: LiveLibrary) -> None:
         end: Annotated[float, Query(ge=0, le=1e7)],
     ) -> FileResponse:
         """A stretch, cut exactly, as H.264 and AAC: for download, and for videos that browsers do not play."""
+        library = served.get()
+        path = library.path_of(library.video(video_id))
         folder = tempfile.TemporaryDirectory(prefix="mgv-clip-")
         target = Path(folder.name) / "clip.mp4"
         try:
-            cut_clip(located(served.get(), video_id), start, end, target)
+            cut_clip(path, start, end, target)
         except BaseException:
             folder.cleanup()
             raise
         return FileResponse(
             target, media_type="video/mp4", background=BackgroundTask(folder.cleanup)
         )
-
-
-def _video(library: Library, video_id: str) -> Video:
-    """A video by its id. Raises UsageError for an unknown one."""
-    (known,) = library.video_ids([video_id])
-    return next(video for video in library.videos() if video.video_id == known)
 
 
 # answers
@@ -241,7 +231,7 @@ def _add_answers(app: FastAPI, served: LiveLibrary) -> None:
 
     @app.get(f"{API}/receipts/{{receipt_id}}")
     def receipt(
-        receipt_id: Annotated[str, Field(pattern="^(last|[0-9]{8}-[0-9]{6}-[0-9a-z]{8})$")],
+        receipt_id: ReceiptId,
     ) -> dict[str, Any]:
         """What made an answer."""
         content: dict[str, Any] = plain(asdict(read_receipt(served.workspace, receipt_id)))
@@ -249,7 +239,7 @@ def _add_answers(app: FastAPI, served: LiveLibrary) -> None:
 
     @app.post(f"{API}/receipts/{{receipt_id}}/replay")
     def replayed(
-        receipt_id: Annotated[str, Field(pattern="^(last|[0-9]{8}-[0-9]{6}-[0-9a-z]{8})$")],
+        receipt_id: ReceiptId,
     ) -> dict[str, Any]:
         """The question asked again of exactly what answered it."""
         with served.answering:

@@ -8,7 +8,7 @@ from typing import Any
 
 from mgv.ask.answer import Answerer, describe
 from mgv.ask.evidence import Passage
-from mgv.ask.prompt import INSTRUCTION, harmless, user_prompt
+from mgv.ask.prompt import INSTRUCTION, harmless, prompt_hash, user_prompt
 from mgv.config import AnswererParams
 from mgv.encoders.base import TextEmbedder
 from mgv.records import Locate, Moment
@@ -20,6 +20,9 @@ class TextAnswerer:
     Small models invent freely, so what it writes counts only where a sentence carries it (mgv/ask/grounding.py);
     otherwise the sentence is quoted (mgv/ask/replies.py).
     """
+
+    prompt = prompt_hash()
+    """Of every question's."""
 
     def __init__(self, model: Any, tokenizer: Any, max_new_tokens: int) -> None:
         self._model, self._tokenizer = model, tokenizer
