@@ -52,8 +52,8 @@ def answer_shard(
             words, env=_own_gpu(number), capture_output=True, text=True, check=False
         )
     if done.returncode:
-        said = done.stderr.strip().splitlines() or ["no message"]
-        raise MgvError(f"shard {number} of {count}: {said[-1]}")
+        errors = done.stderr.strip().splitlines() or ["no message"]
+        raise MgvError(f"shard {number} of {count}: {errors[-1]}")
 
 
 def _own_gpu(number: int) -> dict[str, str]:

@@ -266,9 +266,11 @@ def report(
             _table(["metric", "champion", "candidate", "tolerance", "passed"], scores),
         ]
     elif decision:
-        found = read_run(workspace.results_dir).metrics
+        metrics = read_run(workspace.results_dir).metrics
         scores = [
-            [name, f"{value:.4f}"] for name, value in sorted(found.items()) if ".kind." not in name
+            [name, f"{value:.4f}"]
+            for name, value in sorted(metrics.items())
+            if ".kind." not in name
         ]
         lines += ["## Scores", _table(["metric", "candidate"], scores)]
     commit = versioning.head(workspace.root)

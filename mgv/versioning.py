@@ -56,8 +56,8 @@ def _run(words: list[str], cwd: Path) -> str:
             f"{words[0]!r} is not installed; mgv needs it to version a workspace"
         ) from error
     if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
-        reason = next((line for line in said if line.startswith(("ERROR", "fatal:"))), said[-1])
+        errors = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
+        reason = next((line for line in errors if line.startswith(("ERROR", "fatal:"))), errors[-1])
         raise WorkspaceError(f"{' '.join(words[-3:])} failed in {cwd}: {reason.strip()}")
     return done.stdout.strip()
 
@@ -228,16 +228,16 @@ def _end_group(process: subprocess.Popen[str]) -> None:
 def _stage_error(stage: str, said: list[str]) -> Exception:
     """What a failed `dvc repro` comes to."""
     codes = [
-        int(found[1])
+        int(match[1])
         for line in said
-        if (found := re.search(r"exited with (-?\d+)$", line.rstrip()))
+        if (match := re.search(r"exited with (-?\d+)$", line.rstrip()))
     ]
     known = error_of(codes[-1]) if codes else None
     own = [line.partition("error: ")[2] for line in said if line.startswith("error: ")]
-    told = own or [line for line in said if line.startswith("ERROR")] or said or ["no message"]
+    messages = own or [line for line in said if line.startswith("ERROR")] or said or ["no message"]
     if known:
-        return known(f"{stage}: {told[-1]}")
-    return ChildProcessError(f"stage {stage} failed: {told[-1]}")
+        return known(f"{stage}: {messages[-1]}")
+    return ChildProcessError(f"stage {stage} failed: {messages[-1]}")
 
 
 def commit_changes(root: Path, names: list[str], message: str) -> bool:
@@ -391,8 +391,8 @@ def past_versions(root: Path, pointer: str) -> list[tuple[str, str]]:
     except WorkspaceError:
         return []
     texts = ((commit, _shown(root, commit, pointer)) for commit in commits)
-    found = ((commit, _pointed_at(text)) for commit, text in texts if text is not None)
-    return [(commit, md5) for commit, md5 in found if md5]
+    pointed = ((commit, _pointed_at(text)) for commit, text in texts if text is not None)
+    return [(commit, md5) for commit, md5 in pointed if md5]
 
 
 def _shown(root: Path, commit: str, path: str) -> str | None:

@@ -51,19 +51,19 @@ def sentences(cues: Sequence[Cue]) -> list[Sentence]:
     for cue in kept:
         starts.append(len(text))
         text += " ".join(cue.text.split()) + " "
-    found: list[Sentence] = []
+    whole: list[Sentence] = []
     for first, after in _spans(text, starts, kept):
         words = text[first:after].strip()
         if words:
             begin = first + len(text[first:after]) - len(text[first:after].lstrip())
-            found.append(
+            whole.append(
                 Sentence(
                     start_s=_time(begin, kept, starts),
                     end_s=_time(begin + len(words) - 1, kept, starts, ends=True),
                     text=words,
                 )
             )
-    return found
+    return whole
 
 
 def _spans(text: str, starts: Sequence[int], cues: Sequence[Cue]) -> list[tuple[int, int]]:

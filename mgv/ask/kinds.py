@@ -335,32 +335,32 @@ def holds(asked: Asked, sentence: str) -> bool:
     """Whether a sentence has the kind of thing that is asked for: a number for `how many`, a day for `when`."""
     lower = sentence.lower().replace("’", "'")
     words = tokens(lower)
-    found = numbers(words)
+    named = numbers(words)
     match asked.expects:
         case "":
             return True
         case "money":
             return _MONEY.search(lower) is not None
         case "date":
-            return _DATES.search(lower) is not None or any(number.is_ordinal for number in found)
+            return _DATES.search(lower) is not None or any(number.is_ordinal for number in named)
         case "name":
             return _A_NAME.search(sentence) is not None
         case "person":
             return _A_PERSON.search(sentence) is not None
         case "age":
-            return any(_is_age(words, number.first, number.after) for number in found)
+            return any(_is_age(words, number.first, number.after) for number in named)
         case "duration":
             return _units_follow(words) or _A_WHILE.search(lower) is not None
         case "count":
-            return bool(found) or _AN_AMOUNT.search(lower) is not None
+            return bool(named) or _AN_AMOUNT.search(lower) is not None
         case "rate":
             return _A_RATE.search(lower) is not None
         case "number":
-            return bool(found) or "half" in words
+            return bool(named) or "half" in words
         case _:
             return any(
                 _UNITS[asked.expects] & set(words[number.after : number.after + 3])
-                for number in found
+                for number in named
             )
 
 

@@ -66,16 +66,16 @@ def tokens(text: str) -> list[str]:
 
 def numbers(words: Sequence[str]) -> list[Number]:
     """The numbers among tokens, in digits or in words, each as long as it reaches."""
-    found: list[Number] = []
+    read: list[Number] = []
     place = 0
     while place < len(words):
         number = _digits(words, place) or _spelled(words, place)
         if number is None:
             place += 1
         else:
-            found.append(number)
+            read.append(number)
             place = number.after
-    return found
+    return read
 
 
 def _digits(words: Sequence[str], place: int) -> Number | None:

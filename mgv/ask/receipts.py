@@ -173,7 +173,7 @@ def receipts_dir(workspace: Workspace) -> Path:
 
 def needs(workspace: Workspace) -> Needs:
     """The library tags and published models without which some receipt can no longer be replayed."""
-    found = Needs()
+    needed = Needs()
     for receipt_id in receipt_ids(workspace):
         try:
             raw = json.loads(
@@ -183,10 +183,10 @@ def needs(workspace: Workspace) -> Needs:
         except (OSError, ValueError, LookupError, TypeError):
             logger.warning("receipt %s is damaged and keeps nothing", receipt_id)
             continue
-        found.library_tags.setdefault(tag, []).append(receipt_id)
+        needed.library_tags.setdefault(tag, []).append(receipt_id)
         if model is not None:
-            found.models.setdefault(str(model), []).append(receipt_id)
-    return found
+            needed.models.setdefault(str(model), []).append(receipt_id)
+    return needed
 
 
 def params_hash(search: SearchParams, ask: AskParams) -> str:

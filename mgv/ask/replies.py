@@ -71,13 +71,15 @@ class Replier:
         """The reply with its citations, or the reason and what is nearest."""
         reply = _REPLIES[self.asked.kind](self)
         moments = reply.moments or (() if reply.text else self._relevant)
-        found = Answer(
+        unanswered = Answer(
             question=self.asked.text, text=None, citations=(), moments=moments, kind=self.asked.kind
         )
         if reply.text is None:
-            return replace(found, reason=reply.reason, nearest=tuple(self._ranked[:3]))
+            return replace(unanswered, reason=reply.reason, nearest=tuple(self._ranked[:3]))
         named = [int(n) for match in CITATION.finditer(reply.text) for n in match[1].split(",")]
-        return replace(found, text=reply.text, citations=citations(named, moments, reply.quotes))
+        return replace(
+            unanswered, text=reply.text, citations=citations(named, moments, reply.quotes)
+        )
 
     # what is known
 
@@ -106,9 +108,9 @@ class Replier:
         return list(by_text.values())
 
     def _passage(self, number: int, moment: Moment) -> Passage:
-        said = self.library.opened.sentences(moment.video_id)
+        sentences = self.library.opened.sentences(moment.video_id)
         return Passage(
-            number=number, moment=moment, sentences=around(said, moment.start_s, moment.end_s)
+            number=number, moment=moment, sentences=around(sentences, moment.start_s, moment.end_s)
         )
 
     @property
@@ -190,34 +192,34 @@ class Replier:
 
     def where(self) -> Reply:
         """In which videos, one moment of each."""
-        found = self._found()
-        firsts = {each[0].video_id: each for each in reversed(found)}
-        kept = [each for each in found if firsts[each[0].video_id] is each][:MAX_LISTED]
+        pairs = self._found()
+        firsts = {each[0].video_id: each for each in reversed(pairs)}
+        kept = [each for each in pairs if firsts[each[0].video_id] is each][:MAX_LISTED]
         return self._listing(kept, "In ")
 
     def presence(self) -> Reply:
         """Yes, with moments; or not found."""
-        found = self._found(strict=True)
-        if not found:
+        pairs = self._found(strict=True)
+        if not pairs:
             about = " ".join(self.asked.subject) or "that"
             return Reply(
                 text=None,
                 reason=f"not found: nothing that is said or recognised in the picture is {about!r}",
             )
-        return self._listing(found[:3], "Yes: ")
+        return self._listing(pairs[:3], "Yes: ")
 
     def count(self) -> Reply:
         """How many videos, or how often it is said."""
-        found = self._found(strict=True)
-        if not found:
+        pairs = self._found(strict=True)
+        if not pairs:
             return Reply(
                 text=None, reason="none found in what is said or recognised in the picture"
             )
         if re.search(r"\btimes\b|\boften\b", self.asked.text.lower()):
             return self._times()
-        number = len({moment.video_id for moment, _ in found})
+        number = len({moment.video_id for moment, _ in pairs})
         firsts = list(
-            {moment.video_id: (moment, detail) for moment, detail in reversed(found)}.values()
+            {moment.video_id: (moment, detail) for moment, detail in reversed(pairs)}.values()
         )[::-1]
         noun = "video" if number == 1 else "videos"
         return self._listing(
@@ -228,20 +230,20 @@ class Replier:
         """How many sentences of the videos asked hold the subject's words."""
         opened = self.library.opened
         ids = self.videos if self.videos is not None else sorted(self.library.video_ids_in_view)
-        said = [
+        sentences = [
             (video_id, each)
             for video_id in ids
             for each in opened.sentences(video_id)
             if _about(self.asked, each.text)
         ]
-        if not said:
+        if not sentences:
             return Reply(
                 text=None,
                 reason="nobody says it; how often it is seen only an answerer that looks can count",
             )
         pairs = [
             (opened.stretch(video_id, each.start_s, each.end_s), f"“{each.text}”")
-            for video_id, each in said
+            for video_id, each in sentences
         ]
         noun = "sentence" if len(pairs) == 1 else "sentences"
         return self._listing(pairs[:MAX_LISTED], f"In {len(pairs)} {noun}: ")
@@ -253,11 +255,11 @@ class Replier:
             is_named = bool(self.asked.subject) and _about(self.asked, each.sentence.text)
             if is_named or each.probability >= (VERY_SURE if strict else PROBABLE):
                 best.setdefault(each.passage.number, each)
-        said = [
+        spoken_pairs = [
             (self._ranked[number - 1], _quoted(each, cited=False)) for number, each in best.items()
         ]
-        spoken = {moment.start_s for moment, _ in said}
-        return said + [
+        spoken = {moment.start_s for moment, _ in spoken_pairs}
+        return spoken_pairs + [
             (moment, look) for moment, look in self._shown() if moment.start_s not in spoken
         ]
 
@@ -390,9 +392,9 @@ class Replier:
         return self._listing(pairs, "")
 
     def _in_order(self, video_id: str) -> Reply:
-        said = self.library.opened.sentences(video_id)
+        sentences = self.library.opened.sentences(video_id)
         at_s = self.asked.at_s if self.asked.at_s is not None else self._anchor_s()
-        picked = _picked(said, self.asked.order, at_s)
+        picked = _picked(sentences, self.asked.order, at_s)
         if not picked:
             return self._looks_at(video_id, at_s)
         moment = self.library.opened.stretch(video_id, picked[0].start_s, picked[-1].end_s)
@@ -484,10 +486,13 @@ def _about(asked: Asked, text: str) -> bool:
 
 
 def _quote(each: Scored) -> Quote:
-    said = each.quoted
+    sentences = each.quoted
     return Quote(
-        number=each.passage.number, start_s=said[0].start_s, end_s=said[-1].end_s, text=" ".join(s.text for s in said)
-    )  # fmt: skip
+        number=each.passage.number,
+        start_s=sentences[0].start_s,
+        end_s=sentences[-1].end_s,
+        text=" ".join(sentence.text for sentence in sentences),
+    )
 
 
 def _quoted(each: Scored, *, cited: bool = True) -> str:

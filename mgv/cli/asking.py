@@ -66,9 +66,9 @@ def chat(
         print(f"> {printable(turn.said)}\n{printable(turn.answer or f'no answer: {turn.reason}')}")
     stop = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        while (said := _read_line()) is not None:
-            if said.strip():
-                _turn(talk, said)
+        while (line := _read_line()) is not None:
+            if line.strip():
+                _turn(talk, line)
     finally:
         signal.signal(signal.SIGINT, stop)
 

@@ -42,8 +42,8 @@ def explain(receipt: ReceiptId, library: LibraryDir = HERE, as_json: Json = Fals
     """Show what made an answer: videos, library, moments, frames, parts, model, parameters."""
     from mgv.ask.receipts import read_receipt
 
-    found = read_receipt(open_workspace(library), receipt)
-    show(as_json, plain(asdict(found)), _receipt_text(found))
+    content = read_receipt(open_workspace(library), receipt)
+    show(as_json, plain(asdict(content)), _receipt_text(content))
 
 
 def _receipt_text(receipt: Receipt) -> str:
@@ -100,24 +100,24 @@ def replay(receipt: ReceiptId, library: LibraryDir = HERE, as_json: Json = False
 
     workspace = open_workspace(library)
     with spinner("asking again"):
-        found = run(workspace, read_receipt(workspace, receipt))
-    show(as_json, _replay_json(found), _replay_text(found))
-    if not found.identical:
+        outcome = run(workspace, read_receipt(workspace, receipt))
+    show(as_json, _replay_json(outcome), _replay_text(outcome))
+    if not outcome.identical:
         raise typer.Exit(1)
 
 
-def _replay_json(found: Replay) -> dict[str, Any]:
-    return plain(asdict(found))  # type: ignore[no-any-return]
+def _replay_json(outcome: Replay) -> dict[str, Any]:
+    return plain(asdict(outcome))  # type: ignore[no-any-return]
 
 
-def _replay_text(found: Replay) -> str:
+def _replay_text(outcome: Replay) -> str:
     lines = (
-        [f"identical: {printable(found.answer.text or 'no answer')}"]
-        if found.identical
+        [f"identical: {printable(outcome.answer.text or 'no answer')}"]
+        if outcome.identical
         else ["it differs"]
     )
-    lines += [f"  {printable(each)}" for each in found.differences]
-    lines += [f"not as it was: {printable(each)}" for each in found.remarks]
+    lines += [f"  {printable(each)}" for each in outcome.differences]
+    lines += [f"not as it was: {printable(each)}" for each in outcome.remarks]
     return "\n".join(lines)
 
 
@@ -138,24 +138,24 @@ def diff(
     from mgv.lineage.diff import diff as run
 
     with spinner("asking both"):
-        found = run(open_workspace(library), a, b, query, videos, answerer)
-    show(as_json, plain(asdict(found)), _diff_text(found))
+        comparison = run(open_workspace(library), a, b, query, videos, answerer)
+    show(as_json, plain(asdict(comparison)), _diff_text(comparison))
 
 
-def _diff_text(found: Diff) -> str:
-    lines = [*_side_lines("A", found.a), *_side_lines("B", found.b), ""]
-    if not (found.answer_changed or found.moments_changed):
+def _diff_text(comparison: Diff) -> str:
+    lines = [*_side_lines("A", comparison.a), *_side_lines("B", comparison.b), ""]
+    if not (comparison.answer_changed or comparison.moments_changed):
         lines.append("both answer the same, from the same moments")
-    elif not found.answer_changed:
+    elif not comparison.answer_changed:
         lines.append("both answer the same, from other moments")
     else:
         lines.append(
             "they answer differently, from "
-            + ("other" if found.moments_changed else "the same")
+            + ("other" if comparison.moments_changed else "the same")
             + " moments"
         )
-    lines += _moment_lines(found.a.answer, found.b.answer)
-    for cause in found.causes:
+    lines += _moment_lines(comparison.a.answer, comparison.b.answer)
+    for cause in comparison.causes:
         lines.append(f"{cause.factor:<11} {_effect(cause)}")
         lines += [f"{'':<11} {printable(each)}" for each in cause.changes[:20]]
         if len(cause.changes) > 20:
@@ -223,11 +223,9 @@ def export(
     """Write runs as OpenLineage events, one JSON object a line (with --json one array)."""
     from mgv.lineage.openlineage import events
 
-    found = list(events(open_workspace(library), run))
+    rows = list(events(open_workspace(library), run))
     text = (
-        json.dumps(found, indent=1)
-        if as_json
-        else "".join(json.dumps(each) + "\n" for each in found)
+        json.dumps(rows, indent=1) if as_json else "".join(json.dumps(each) + "\n" for each in rows)
     )
     if output is None:
         sys.stdout.write(text)
@@ -238,4 +236,4 @@ def export(
         output.write_text(text, encoding="utf-8")
     except OSError as error:
         raise MgvError(f"{output}: cannot be written: {error.strerror}") from error
-    print(f"{len(found)} events in {output}", file=sys.stderr)
+    print(f"{len(rows)} events in {output}", file=sys.stderr)

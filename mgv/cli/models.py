@@ -338,11 +338,11 @@ def _finish_gate(
 
 def _run_text(run: Run) -> str:
     """The figures of a run, a line each, and how many items failed."""
-    told = ("recall_at_1", "moment_recall_at_1_iou_0_5", "iou", "nothing_found")  # of each control
+    of_controls = ("recall_at_1", "moment_recall_at_1_iou_0_5", "iou", "nothing_found")
     lines = [
         f"{printable(name):50}  {figure.value:7.3f}  [{figure.low:.3f}, {figure.high:.3f}]  {figure.count}"
         for name, figure in run.figures.items()
-        if name.count(".") == 1 or (name.count(".") == 2 and name.endswith(told))
+        if name.count(".") == 1 or (name.count(".") == 2 and name.endswith(of_controls))
     ]
     lines += [
         f"{name:50}  {run.metrics[name]:7.3f}"

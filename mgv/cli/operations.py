@@ -135,5 +135,5 @@ def metrics(
         monitor.write_metrics(workspace, output)
         show(as_json, {"file": str(output)}, "")
         return
-    found: list[dict[str, Any]] = [asdict(each) for each in monitor.measure(workspace)]
-    show(as_json, {"metrics": found}, "" if as_json else monitor.exposition(workspace).rstrip())
+    values: list[dict[str, Any]] = [asdict(each) for each in monitor.measure(workspace)]
+    show(as_json, {"metrics": values}, "" if as_json else monitor.exposition(workspace).rstrip())

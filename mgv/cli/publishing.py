@@ -71,12 +71,12 @@ def models(library: LibraryDir = HERE, as_json: Json = False) -> None:
     lines = [_published_line(each) for each in versions]
     if entries:
         lines += ["", *(_promotion_line(entry) for entry in entries[-_NUM_ENTRIES:])]
-    found = {
+    listing = {
         "models": [_published_json(each) for each in versions],
         "champion": asdict(entries[-1]) if entries else None,
         "history": [asdict(entry) for entry in entries],
     }
-    show(as_json, found, "\n".join(lines) or "nothing published yet; next: mgv publish")
+    show(as_json, listing, "\n".join(lines) or "nothing published yet; next: mgv publish")
 
 
 @app.command()
@@ -116,8 +116,8 @@ def rollback(reason: Reason = "", library: LibraryDir = HERE, as_json: Json = Fa
 
 
 def _published_json(version: PublishedVersion) -> dict[str, Any]:
-    found: dict[str, Any] = plain(asdict(version))
-    return found
+    fields: dict[str, Any] = plain(asdict(version))
+    return fields
 
 
 def _published_line(version: PublishedVersion) -> str:

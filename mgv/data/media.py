@@ -136,12 +136,12 @@ class MediaReader:
 
 def _subtitle_names(folder: Path) -> dict[str, list[str]]:
     """The subtitle files of a folder under every video name they may belong to: `a.b.en.vtt` under a, a.b, a.b.en."""
-    found: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
     for name in sorted(os.listdir(folder)) if folder.is_dir() else ():
         if name.lower().endswith(SUBTITLE_SUFFIXES):
             for dot in re.finditer(r"\.", name):
-                found.setdefault(name[: dot.start()], []).append(name)
-    return found
+                names.setdefault(name[: dot.start()], []).append(name)
+    return names
 
 
 def _image_facts(media: str) -> MediaFacts:
@@ -170,11 +170,11 @@ class _FactsCache:
     def get(self, path: Path) -> MediaFacts | None:
         """The facts of a file that has not changed since."""
         facts = path.stat()
-        found = self._run(
+        rows = self._run(
             "select media_id, start_s, end_s from media_1 where path = ? and size_bytes = ? and modified_ns = ?",
             (str(path), facts.st_size, facts.st_mtime_ns),
         )
-        return MediaFacts(*found[0]) if found else None
+        return MediaFacts(*rows[0]) if rows else None
 
     def put(self, path: Path, facts: MediaFacts) -> MediaFacts:
         """Keep the facts of a file."""

@@ -125,15 +125,15 @@ class Preparation:
         bad_rows: list[BadRow] = []
         faults = _Faults(label, self._params.max_bad_share)
         for num_rows, row in enumerate(rows, start=1):
-            found = self._sample_or_bad(row, source, ids)
-            if isinstance(found, Sample):
-                out.write(stage, self._split(found, source), found)
+            outcome = self._sample_or_bad(row, source, ids)
+            if isinstance(outcome, Sample):
+                out.write(stage, self._split(outcome, source), outcome)
                 progress(out.num_samples, source.limit or 0)
                 if out.num_samples == source.limit:
                     break
             else:
-                bad_rows.append(found)
-                faults.add(found)
+                bad_rows.append(outcome)
+                faults.add(outcome)
                 if num_rows >= _MIN_ROWS:
                     faults.check(num_rows)
         faults.check(num_rows)

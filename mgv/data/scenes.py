@@ -200,11 +200,11 @@ def draw_lots(rng: random.Random, split: str, sort: str) -> Scene:
         rng, (colour, shape), place
     )
     facts = {kind: rng.choice(FACTS[kind][1]) for kind in rng.sample(sorted(FACTS), 2)}
-    said = [rng.choice(FACTS[kind][2]).format(value) for kind, value in facts.items()]
+    facts_told = [rng.choice(FACTS[kind][2]).format(value) for kind, value in facts.items()]
     half_s = DURATION_S / 2
     cues = tuple(
         Cue(start_s=i * half_s, end_s=(i + 1) * half_s - 0.1, text=text)
-        for i, text in enumerate(said)
+        for i, text in enumerate(facts_told)
     )
     return Scene(
         sort=sort,
@@ -454,12 +454,12 @@ def _a(thing: Thing) -> str:
 def _queries(scene: Scene, path: Path) -> list[dict[str, Any]]:
     """Scene search: what the narrator says, and what is shown, each with its moment."""
     whole = {"video": path.name, "start_s": 0.0, "end_s": DURATION_S}
-    found = [
+    narrated = [
         {"kind": "narration", "query": cue.text.rstrip("."),
          "moments": [whole | {"start_s": cue.start_s, "end_s": cue.end_s}]}
         for cue in scene.cues
     ]  # fmt: skip
-    return [*found, {"kind": "scene", "query": describe(scene), "moments": [whole]}]
+    return [*narrated, {"kind": "scene", "query": describe(scene), "moments": [whole]}]
 
 
 def _write_queries(path: Path, queries: Sequence[dict[str, Any]]) -> None:

@@ -56,24 +56,24 @@ class MediaFolder:
 
     def file(self, name: str) -> str:
         """The path of a file by its name in the folder. Raises RowError when it is not there."""
-        found = self._inside(name)
-        if self.path is not None and not _is_file(found) and not split_member(found):
-            raise RowError(f"no such file: {found}")
-        if self.path is not None and _is_empty(found):
-            raise RowError(f"an empty file: {found}")
-        return str(found)
+        path = self._inside(name)
+        if self.path is not None and not _is_file(path) and not split_member(path):
+            raise RowError(f"no such file: {path}")
+        if self.path is not None and _is_empty(path):
+            raise RowError(f"an empty file: {path}")
+        return str(path)
 
     def video(self, stem: str) -> str:
         """The path of a video by its name without suffix. Raises RowError naming what was looked for."""
-        found = self._inside(stem)
+        path = self._inside(stem)
         if self.path is None:
-            return str(found)
-        if found.suffix.lower() in VIDEO_SUFFIXES and _is_file(found):
-            return str(found)
+            return str(path)
+        if path.suffix.lower() in VIDEO_SUFFIXES and _is_file(path):
+            return str(path)
         for suffix in (".mp4", *sorted(VIDEO_SUFFIXES - {".mp4"})):
-            if _is_file(video := found.with_name(found.name + suffix)):
+            if _is_file(video := path.with_name(path.name + suffix)):
                 return str(video)
-        raise RowError(f"no such video: {found}.mp4, nor .mkv, .webm or another video suffix")
+        raise RowError(f"no such video: {path}.mp4, nor .mkv, .webm or another video suffix")
 
     def _inside(self, name: str) -> Path:
         outside = (
@@ -188,22 +188,22 @@ def _shown_media(row: dict[str, Any]) -> tuple[str, Any] | None:
 
 
 def _conversation(row: dict[str, Any], key: str) -> tuple[Turn, ...]:
-    said = row.get(key)
+    turns = row.get(key)
     speaker_key, text_key = _TURN_KEYS[key]
-    if not isinstance(said, list) or not said:
+    if not isinstance(turns, list) or not turns:
         raise RowError(
             f"no {key!r}, expected a list of turns with {speaker_key!r} and {text_key!r}"
         )
-    for number, turn in enumerate(said):
+    for number, turn in enumerate(turns):
         speaker = _object(turn).get(speaker_key)
         if not isinstance(speaker, str) or _SPEAKERS.get(speaker.lower()) != number % 2:
             expected = (("human", "gpt"), ("user", "assistant"))[key == "messages"][number % 2]
             raise RowError(
                 f"turn {number + 1} is from {str(speaker)[:40]!r}, expected {expected!r}"
             )
-    if len(said) % 2:
+    if len(turns) % 2:
         raise RowError("the last turn has no answer, expected a question and an answer in turn")
-    asked = [text_of(turn, text_key, f"turn {2 * n + 1}: ") for n, turn in enumerate(said[::2])]
+    asked = [text_of(turn, text_key, f"turn {2 * n + 1}: ") for n, turn in enumerate(turns[::2])]
     if (marks := sum(len(_MARK.findall(text)) for text in asked)) > 1:
         raise RowError(f"{marks} marks <image> or <video>, expected one")
     return tuple(
@@ -213,7 +213,7 @@ def _conversation(row: dict[str, Any], key: str) -> tuple[Turn, ...]:
             ),
             answer=text_of(answer, text_key, f"turn {2 * n + 2}: "),
         )
-        for n, (question, answer) in enumerate(zip(asked, said[1::2], strict=True))
+        for n, (question, answer) in enumerate(zip(asked, turns[1::2], strict=True))
     )
 
 
@@ -236,13 +236,13 @@ def read_video_chatgpt(annotations: Path, media: MediaFolder, label: str) -> Row
         places.setdefault(video_id, place)
     for video_id, own in turns.items():
         try:
-            found = Sample(
+            sample = Sample(
                 sample_id=f"{label}/{video_id}",
                 media=media.video(video_id),
                 media_id="",
                 turns=tuple(own),
             )
-            yield SampleRow(annotations, places[video_id], found)
+            yield SampleRow(annotations, places[video_id], sample)
         except RowError as error:
             yield BadRow(annotations, places[video_id], str(error))
 
@@ -304,17 +304,17 @@ def read_webdataset(annotations: Path, media: MediaFolder, label: str) -> Rows:
 def _shard_rows(shard: Path, label: str) -> Rows:
     group: dict[str, TarMember] = {}
     key = ""
-    for found in tar_members(shard):
-        if isinstance(found, TarFault):
-            yield BadRow(shard, found.name, found.reason)
+    for member in tar_members(shard):
+        if isinstance(member, TarFault):
+            yield BadRow(shard, member.name, member.reason)
             continue
-        folder, name = str(PurePosixPath(found.name).parent), PurePosixPath(found.name).name
+        folder, name = str(PurePosixPath(member.name).parent), PurePosixPath(member.name).name
         stem, _, suffix = name.partition(".")
         own = stem if folder == "." else f"{folder}/{stem}"
         if own != key:
             yield from _grouped(shard, label, key, group)
             key, group = own, {}
-        group[f".{suffix.lower()}"] = found
+        group[f".{suffix.lower()}"] = member
     yield from _grouped(shard, label, key, group)
 
 
@@ -329,8 +329,8 @@ def _grouped(shard: Path, label: str, key: str, group: dict[str, TarMember]) -> 
         if ".." in PurePosixPath(image.name).parts or image.name.startswith("/"):
             raise RowError(f"{image.name!r} leads out of the shard")
         caption = _shard_caption(shard, group)
-        found = _captioned(f"{label}/{key}", f"{shard}/{image.name}", caption, is_image=True)
-        yield SampleRow(shard, image.name, found)
+        sample = _captioned(f"{label}/{key}", f"{shard}/{image.name}", caption, is_image=True)
+        yield SampleRow(shard, image.name, sample)
     except (RowError, MediaError) as error:
         yield BadRow(shard, key, str(error))
 
@@ -356,9 +356,9 @@ def _member_bytes(shard: Path, member: TarMember) -> bytes:
 
 def _shards(annotations: Path) -> Iterable[Path]:
     if annotations.is_dir():
-        if not (found := sorted(annotations.glob("*.tar"))):
+        if not (shards := sorted(annotations.glob("*.tar"))):
             raise DataError(f"{annotations}: no .tar files in it, expected webdataset shards")
-        return found
+        return shards
     if numbers := re.search(r"\{(\d+)\.\.(\d+)\}", annotations.name):
         first, last = numbers.groups()
         if not 0 <= int(last) - int(first) < 10**6:

@@ -336,22 +336,22 @@ class LibrarySystem:
             if self._within or len(item.videos) > 1
             else None
         )
-        found = self._library.ask(prompt_of(item.question, item), videos=videos, keep_receipt=False)
+        reply = self._library.ask(prompt_of(item.question, item), videos=videos, keep_receipt=False)
         also = (
             self._library.ask(item.also_asked, videos=videos, keep_receipt=False).text
             if item.also_asked
             else ""
         )
-        text = None if found.text is None else _uncited(found.text)
+        text = None if reply.text is None else _uncited(reply.text)
         return Given(
             item_id=item.item_id,
             answer=text,
             also_answer=_uncited(also or ""),
             choice=chosen(text or "", item.choices) if item.choices else None,
-            confidence=max((moment.score for moment in found.moments), default=0.0),
+            confidence=max((moment.score for moment in reply.moments), default=0.0),
             citations=tuple(
                 Span(video=each.video, start_s=each.start_s, end_s=each.end_s)
-                for each in found.citations
+                for each in reply.citations
             ),
         )
 

@@ -86,7 +86,7 @@ def _differences(
     pairs: list[tuple[Scored, Scored]], num_bootstrap: int, seed: int
 ) -> list[Difference]:
     """For every score that both rows of a pair have."""
-    found: list[Difference] = []
+    differences: list[Difference] = []
     for task, prefix in TASKS.items():
         own = [(a, b) for a, b in pairs if a.task == task]
         for name in sorted({name for a, b in own for name in a.scores.keys() & b.scores.keys()}):
@@ -102,7 +102,7 @@ def _differences(
                 weights=weights,
             )
             mean_a, mean_b = mean(first, weights), mean(second, weights)
-            found.append(
+            differences.append(
                 Difference(
                     metric=f"{prefix}.{name}",
                     a=mean_a,
@@ -114,18 +114,23 @@ def _differences(
                     count=len(both),
                 )
             )
-    return found
+    return differences
 
 
 def _flip(a: Scored, b: Scored) -> Flip | None:
     before, after = _is_right(a), _is_right(b)
     if before is None or after is None or before == after:
         return None
-    said = (a.answer or a.error or "no answer", b.answer or b.error or "no answer")
+    answers = (a.answer or a.error or "no answer", b.answer or b.error or "no answer")
     if a.task == "query":
-        said = (_first(a), _first(b))
+        answers = (_first(a), _first(b))
     return Flip(
-        task=a.task, key=a.key, text=a.text, to="right" if after else "wrong", a=said[0], b=said[1]
+        task=a.task,
+        key=a.key,
+        text=a.text,
+        to="right" if after else "wrong",
+        a=answers[0],
+        b=answers[1],
     )
 
 
@@ -148,24 +153,24 @@ def _first(row: Scored) -> str:
 
 
 def _warnings(a: Facts, b: Facts, pairs: list[tuple[Scored, Scored]]) -> list[str]:
-    said = []
+    warnings = []
     names = {
         name for one, other in pairs for name in one.scores.keys() & other.scores.keys()
     } & JUDGED
     if a.judge != b.judge and names:
-        said.append(
+        warnings.append(
             f"judged by different judges ({_named(a)}; {_named(b)}): {', '.join(sorted(names))} say nothing"
         )
     for key, asked in a.sets().items():
         if key in b.sets() and asked.digest != b.sets()[key].digest:
-            said.append(f"the {key} are not the same set: only ids that both have are compared")
+            warnings.append(f"the {key} are not the same set: only ids that both have are compared")
     different = sum(
         (one.text, one.reference, one.gold) != (other.text, other.reference, other.gold)
         for one, other in pairs
     )
     if different:
-        said.append(f"{different} items have the same id but another question or reference")
-    return said
+        warnings.append(f"{different} items have the same id but another question or reference")
+    return warnings
 
 
 def _named(facts: Facts) -> str:

@@ -253,10 +253,10 @@ def chosen(text: str, choices: Sequence[str]) -> int | None:
     By words: the text is one choice, or names exactly one of them. By a letter further on (`I think the answer is
     B`): when it is the only one. None when it takes none, or several.
     """
-    said = normalise(text)
+    words = normalise(text)
     for alike in (_bare, normalise):
         whole = [
-            place for place, choice in enumerate(choices) if alike(choice) == alike(text) and said
+            place for place, choice in enumerate(choices) if alike(choice) == alike(text) and words
         ]
         if len(whole) == 1:
             return whole[0]
@@ -265,7 +265,7 @@ def chosen(text: str, choices: Sequence[str]) -> int | None:
         return None
     if letter and not _is_word(letter, text):
         return _place(letter[1], choices)
-    padded = f" {said} "
+    padded = f" {words} "
     named = [
         place
         for place, choice in enumerate(choices)

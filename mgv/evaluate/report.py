@@ -126,25 +126,27 @@ def _title(run: Run) -> str:
 
 
 def _head(run: Run) -> str:
-    facts, said = run.facts, []
+    facts, sentences = run.facts, []
     library = f"library {(facts.library or '')[:12]}"
     if facts.questions and facts.model:
-        said.append(
+        sentences.append(
             f"{_asked(facts.questions, 'questions')} answered by model {facts.model.model[:12]}."
         )
     if facts.library_questions:
-        said.append(
+        sentences.append(
             f"{_asked(facts.library_questions, 'questions')} answered by {library} (search and ask)."
         )
     if judge := facts.judge:
         named = " ".join(str(judge[key]) for key in ("judge", "model") if key in judge)
-        said.append(f"Open answers judged by {named}, version {judge['version']}.")
+        sentences.append(f"Open answers judged by {named}, version {judge['version']}.")
     if facts.queries:
-        said.append(f"{_asked(facts.queries, 'queries')} searched in {library}.")
+        sentences.append(f"{_asked(facts.queries, 'queries')} searched in {library}.")
     if facts.transcripts:
-        said.append(f"{_asked(facts.transcripts, 'references')} held against what {library} heard.")
-    said.append(f"Made {facts.made} in {facts.time_s:.0f} s by mgv {facts.mgv}.")
-    lines = "".join(f'<p class="soft">{escape(line)}</p>' for line in said)
+        sentences.append(
+            f"{_asked(facts.transcripts, 'references')} held against what {library} heard."
+        )
+    sentences.append(f"Made {facts.made} in {facts.time_s:.0f} s by mgv {facts.mgv}.")
+    lines = "".join(f'<p class="soft">{escape(line)}</p>' for line in sentences)
     return f"<h1>{escape(_title(run))}</h1>{lines}"
 
 
@@ -280,35 +282,35 @@ def _published(run: Run, key: str, prefix: str) -> str:
         note = "; ".join(part for part in (shown, other.note) if part)
         values = (_value(n, other.metrics[n]) if n in other.metrics else "" for n in names)
         rows.append([escape(other.system), *values, f'<span class="soft">{escape(note)}</span>'])
-    said = "".join(f"<li>{escape(line)}</li>" for line in differences(run.facts, key))
+    items = "".join(f"<li>{escape(line)}</li>" for line in differences(run.facts, key))
     head = ("system", *(f"*{_words(n)}" for n in names), "as published")
     title = f"Published figures: {escape(run.facts.sets()[key].format)}"
-    return f"<h2>{title}</h2>{_table(head, rows, marked=0)}<p>What differs:</p><ul>{said}</ul>"
+    return f"<h2>{title}</h2>{_table(head, rows, marked=0)}<p>What differs:</p><ul>{items}</ul>"
 
 
 def _kinds(run: Run) -> str:
     shown = ("accuracy", "score", "recall_at_1", "moment_recall_at_1_iou_0_5", "nothing_found")
-    found: dict[str, list[list[str]]] = {prefix: [] for prefix in PARTS}
+    by_part: dict[str, list[list[str]]] = {prefix: [] for prefix in PARTS}
     for metric, figure in run.figures.items():
         prefix, *middle, name = metric.split(".")
         if middle[:1] == ["kind"] and name in shown:
             kind = escape(middle[1].replace("_", " "))
-            found[prefix].append(
+            by_part[prefix].append(
                 [kind, escape(_words(name)), *_cells(name, figure), str(figure.count)]
             )
-    rows = [row for prefix, own in found.items() if own for row in ([PARTS[prefix]], *own)]
+    rows = [row for prefix, own in by_part.items() if own for row in ([PARTS[prefix]], *own)]
     head = ("kind", "score", "*value", "*95 % interval", "*items")
     return f"<h2>By kind</h2>{_table(head, rows)}" if rows else ""
 
 
 def _confidence(run: Run) -> str:
-    told = ("auroc", "calibration_error", "accuracy_at_coverage")
+    shown = ("auroc", "calibration_error", "accuracy_at_coverage")
     rows: list[Sequence[str]] = []
     for prefix, part in PARTS.items():
         names = [
             name
             for name in run.metrics
-            if name.startswith(tuple(f"{prefix}.{each}" for each in told))
+            if name.startswith(tuple(f"{prefix}.{each}" for each in shown))
         ]
         rows += [[part]] if names else []
         rows += [
@@ -357,14 +359,14 @@ def _failures(run: Run) -> str:
     unscored = run.facts.transcripts.unscored if run.facts.transcripts else {}
     if not failed and not missing and not unscored:
         return ""
-    said = "".join(
+    paragraphs = "".join(
         f"<p>{len(names)} videos of the {_words(key)} are missing, with {sum(names.values())} entries: "
         f"{_listed(names)}</p>"
         for key, names in missing.items()
     )
     if unscored:
         reasons = [f"{video}: {reason}" for video, reason in unscored.items()]
-        said += f"<p>{len(unscored)} transcripts are not scored. {_listed(reasons, '; ')}</p>"
+        paragraphs += f"<p>{len(unscored)} transcripts are not scored. {_listed(reasons, '; ')}</p>"
     rows = [
         [
             escape(row.key),
@@ -375,7 +377,7 @@ def _failures(run: Run) -> str:
     ]
     note = "An answer that failed counts as wrong; a verdict that failed is left out of the means."
     table = f'<p class="soft">{note}</p>{_table(("item", "no", "because"), rows)}' if rows else ""
-    return f"<h2>Failed and missing</h2>{said}{table}"
+    return f"<h2>Failed and missing</h2>{paragraphs}{table}"
 
 
 def _listed(names: Iterable[str], between: str = ", ") -> str:
@@ -391,7 +393,7 @@ def _worst(run: Run, look: Look) -> str:
 
 def worst(run: Run) -> list[Scored]:
     """What went most wrong, of each task as much as there is room: failed, then wrong and sure of it; missed."""
-    found: list[list[Scored]] = []
+    by_task: list[list[Scored]] = []
     for task in ("question", "ask"):
         wrong = [row for row in run.of(task) if row.scores.get("accuracy", _low_score(row)) < 0.5]
         wrong.sort(
@@ -402,7 +404,7 @@ def worst(run: Run) -> list[Scored]:
                 row.key,
             )
         )
-        found.append(wrong)
+        by_task.append(wrong)
     missed = [row for row in run.of("query") if is_hit(row) < 1]
     missed.sort(
         key=lambda row: (
@@ -412,11 +414,11 @@ def worst(run: Run) -> list[Scored]:
             row.key,
         )
     )
-    found.append(missed)
-    turns = [(place, task) for task, rows in enumerate(found) for place in range(len(rows))]
+    by_task.append(missed)
+    turns = [(place, task) for task, rows in enumerate(by_task) for place in range(len(rows))]
     chosen = sorted(turns)[:NUM_WORST]  # the worst of each task, then the next of each
     return [
-        found[task][place] for place, task in sorted(chosen, key=lambda turn: (turn[1], turn[0]))
+        by_task[task][place] for place, task in sorted(chosen, key=lambda turn: (turn[1], turn[0]))
     ]
 
 

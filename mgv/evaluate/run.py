@@ -130,8 +130,8 @@ def evaluate(
         rows += heard
     if params.queries:
         assert library is not None, "opened above"
-        found, facts["queries"] = search(workspace, params, library, progress)
-        rows += found
+        searched, facts["queries"] = search(workspace, params, library, progress)
+        rows += searched
     costly: list[Json] = []
     for key, asked in reversed(opened.items()):
         ask(asked, retry_failed=retry_failed, progress=progress)
@@ -293,8 +293,10 @@ def _tasks(item: EvaluationItem, row: Json) -> list[Task]:
 
 
 def _of(verdicts: Ledger, item: EvaluationItem) -> dict[str, Json]:
-    found = {protocol: verdicts.rows.get((item.item_id, protocol)) for protocol in item.protocols}
-    return {protocol: row for protocol, row in found.items() if row is not None}
+    judgements = {
+        protocol: verdicts.rows.get((item.item_id, protocol)) for protocol in item.protocols
+    }
+    return {protocol: row for protocol, row in judgements.items() if row is not None}
 
 
 def search(
@@ -304,11 +306,13 @@ def search(
     path, format = _source(workspace, params, "queries", "write one (docs/evaluation.md)")
     queries = sampled(read_queries(path, format), params, lambda query: query.query_id)
     progress.stage("search")
-    found = evaluate_retrieval(
+    searched = evaluate_retrieval(
         library, queries, depth=params.search_depth, on_plan=progress.plan, on_step=progress.step
     )
-    count = len([row for row in found.rows if row.task == "query"])
-    return found.rows, _set_facts(path.name, format, queries_digest(queries), count, found.missing)
+    count = len([row for row in searched.rows if row.task == "query"])
+    return searched.rows, _set_facts(
+        path.name, format, queries_digest(queries), count, searched.missing
+    )
 
 
 def transcribed(
@@ -319,11 +323,13 @@ def transcribed(
         workspace, params, "transcripts", "make a folder of .vtt or .srt named as the videos"
     )
     progress.stage("transcripts")
-    found = evaluate_transcripts(library, folder, on_plan=progress.plan, on_step=progress.step)
-    facts = _set_facts(folder.name, "subtitles", found.digest, len(found.rows), found.missing)
+    compared = evaluate_transcripts(library, folder, on_plan=progress.plan, on_step=progress.step)
+    facts = _set_facts(
+        folder.name, "subtitles", compared.digest, len(compared.rows), compared.missing
+    )
     transcriber = library.manifest.parts["transcriber"]
-    return found.rows, facts | {
-        "unscored": found.unscored, "transcriber": transcriber, "normalised": NORMALISED,
+    return compared.rows, facts | {
+        "unscored": compared.unscored, "transcriber": transcriber, "normalised": NORMALISED,
     }  # fmt: skip
 
 
@@ -364,8 +370,8 @@ def summed_up(facts: Facts, rows: Sequence[Scored], params: EvaluateParams) -> R
     if searched:
         for control in (*CONTROLS, PRIOR):
             own = [row for row in rows if row.task == f"query.{control}"]
-            found = summarise(own, prefix=f"retrieval.{control}", **chance)
-            figures |= {name: figure for name, figure in found.items() if ".kind." not in name}
+            summary = summarise(own, prefix=f"retrieval.{control}", **chance)
+            figures |= {name: figure for name, figure in summary.items() if ".kind." not in name}
         others |= _search_confidence(searched)
     metrics = {name: figure.value for name, figure in figures.items()} | others
     metrics = {name: round(value, 6) for name, value in metrics.items()}
@@ -376,13 +382,13 @@ def _search_confidence(rows: Sequence[Scored]) -> dict[str, float]:
     """Whether the best moment's score tells queries that were served rightly from those that were not."""
     from dataclasses import replace
 
-    told = [
+    scored = [
         replace(row, scores={"hit": is_hit(row)})
         for row in rows
         if "nothing_found" not in row.scores
     ]
     return {
         name: value
-        for name, value in confidence_metrics(told, "retrieval", "hit").items()
+        for name, value in confidence_metrics(scored, "retrieval", "hit").items()
         if "auroc" in name
     }

@@ -183,8 +183,10 @@ def mean(values: Sequence[float], weights: Sequence[float]) -> float:
 
 def aspect_average(figures: Mapping[str, Figure], prefix: str) -> float | None:
     """The mean of Video-ChatGPT's five aspects, where all of them were judged."""
-    found = [figures.get(f"{prefix}.{aspect}") for aspect in ASPECTS]
-    return math.fsum(each.value for each in found if each) / len(found) if all(found) else None
+    aspects = [figures.get(f"{prefix}.{aspect}") for aspect in ASPECTS]
+    return (
+        math.fsum(each.value for each in aspects if each) / len(aspects) if all(aspects) else None
+    )
 
 
 def failures(rows: Sequence[Scored], prefix: str) -> dict[str, float]:
@@ -200,12 +202,12 @@ def confidence_metrics(rows: Sequence[Scored], prefix: str, correct: str) -> dic
     sure, right = confidences(rows, correct)
     if not sure:
         return {}
-    found = {"auroc": auroc(sure, right), "calibration_error": calibration_error(sure, right)}
+    metrics = {"auroc": auroc(sure, right), "calibration_error": calibration_error(sure, right)}
     for coverage in COVERAGES:
-        found[f"accuracy_at_coverage_{coverage:.1f}".replace(".", "_")] = accuracy_at_coverage(
+        metrics[f"accuracy_at_coverage_{coverage:.1f}".replace(".", "_")] = accuracy_at_coverage(
             sure, right, coverage
         )
-    return {f"{prefix}.{name}": value for name, value in found.items() if not math.isnan(value)}
+    return {f"{prefix}.{name}": value for name, value in metrics.items() if not math.isnan(value)}
 
 
 def confidences(rows: Sequence[Scored], correct: str) -> tuple[list[float], list[float]]:

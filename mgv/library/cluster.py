@@ -53,8 +53,8 @@ class Worker:
             raise ConfigError(
                 f"{here} has mgv {__version__}, the flow has {mgv_version}; install the same on every machine"
             )
-        found = part_revisions(self._params)
-        changed = [name for name in revisions if found[name] != revisions[name]]
+        own = part_revisions(self._params)
+        changed = [name for name in revisions if own[name] != revisions[name]]
         if changed:
             raise ConfigError(
                 f"{here} has another {changed[0]} than the flow; give every machine the same weights"

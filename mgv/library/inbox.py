@@ -95,8 +95,8 @@ def _facts(video: Path) -> list[tuple[int, float]]:
     facts = []
     for path in (video, names_in(video.parent).sidecar(video)):
         if path is not None and os.path.lexists(path):
-            found = path.lstat()
-            facts.append((found.st_size, found.st_mtime))
+            status = path.lstat()
+            facts.append((status.st_size, status.st_mtime))
     return facts
 
 

@@ -145,12 +145,12 @@ def ingest(
     on_file is told each file's result as it happens. keep_sources: remember where a file came from, so that a change
     or a new name there is followed; False where a place means nothing, as in an inbox.
     """
-    found = list(_expand(paths))
+    files = list(_expand(paths))
     results: list[IngestResult] = []
     with workspace.writing():
         shelf = _open_shelf(workspace)
         kept = {name: file.source for name, file in shelf.by_name.items()}
-        for each in found:
+        for each in files:
             result = _result_of(shelf, each)
             results.append(result)
             on_file(result)

@@ -101,14 +101,14 @@ def read_version(workspace: Workspace, tag: str) -> Manifest | None:
 
 def versions(workspace: Workspace) -> list[Manifest]:
     """Every finished library that is kept here, the newest last; damaged manifests are left out with a warning."""
-    found = {
+    by_tag = {
         path.stem: _read_or_warn(path)
         for path in workspace.manifests_dir.glob("*.json")
         if is_tag(path.stem)
     }
-    if (newest := _read_or_warn(workspace.manifest)) is not None and found.get(newest.tag) is None:
-        found[newest.tag] = newest
-    kept = (manifest for manifest in found.values() if manifest is not None)
+    if (newest := _read_or_warn(workspace.manifest)) is not None and by_tag.get(newest.tag) is None:
+        by_tag[newest.tag] = newest
+    kept = (manifest for manifest in by_tag.values() if manifest is not None)
     return sorted(kept, key=lambda manifest: (manifest.finished_at, manifest.versions["videos"]))
 
 

@@ -78,20 +78,20 @@ def want(workspace: Workspace) -> list[Wanted]:
     params = workspace.params.materialize
     revisions = part_revisions(params)
     there = names_in(workspace.videos_dir)
-    found: dict[str, Wanted] = {}
+    by_id: dict[str, Wanted] = {}
     for stored in stored_files(workspace):
-        if stored.video_id in found:
+        if stored.video_id in by_id:
             logger.warning(
-                "%s has the same content as %s", stored.name, found[stored.video_id].path.name
+                "%s has the same content as %s", stored.name, by_id[stored.video_id].path.name
             )
             continue
         path = workspace.videos_dir / stored.name
-        found[stored.video_id] = _wanted(
+        by_id[stored.video_id] = _wanted(
             path, there.alike(path), stored.video_id, params, revisions
         )
-    if not found:
+    if not by_id:
         _check_emptied(workspace)
-    return list(found.values())
+    return list(by_id.values())
 
 
 def _check_emptied(workspace: Workspace) -> None:

@@ -76,11 +76,11 @@ def _matching(
     table: Any, words: Sequence[str], limit: int, video_ids: Sequence[str] | None
 ) -> list[dict[str, Any]]:
     """Rows that the full-text index finds for words, or words spelt a letter apart."""
-    said = MatchQuery(" ".join(words), "text")
+    exact = MatchQuery(" ".join(words), "text")
     spelt = MatchQuery(
         " ".join(map(stem, words)), "text", fuzziness=1, prefix_length=2
     )  # LanceDB stems no fuzzy word
-    either = BooleanQuery([(Occur.SHOULD, said), (Occur.SHOULD, spelt)])
+    either = BooleanQuery([(Occur.SHOULD, exact), (Occur.SHOULD, spelt)])
     search = table.search(either, query_type="fts")
     return _rows(search, video_ids, limit, "_score")
 

@@ -171,11 +171,11 @@ class Store:
             ids = (
                 self._tables[name].search().select(["video_id"]).limit(None).to_arrow()["video_id"]
             )
-            found = {each["values"]: each["counts"] for each in ids.value_counts().to_pylist()}
+            counts = {each["values"]: each["counts"] for each in ids.value_counts().to_pylist()}
             wrong |= {
                 video_id
-                for video_id in expected | found
-                if expected.get(video_id, 0) != found.get(video_id, 0)
+                for video_id in expected | counts
+                if expected.get(video_id, 0) != counts.get(video_id, 0)
             }
         if wrong:
             keys = {"frames_key": "", "segments_key": ""}

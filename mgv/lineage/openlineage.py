@@ -84,7 +84,7 @@ def events(workspace: Workspace, which: Sequence[str] | None = None) -> Iterator
 def _chosen(workspace: Workspace, which: Sequence[str] | None) -> Iterable[RunRecord]:
     if not which:
         return runs(workspace)
-    found: dict[tuple[str, str], RunRecord] = {}
+    by_key: dict[tuple[str, str], RunRecord] = {}
     for name in which:
         jobs = TRAINING if name == "train" else (name,)
         if name in (*JOBS, *TRAINING):
@@ -94,8 +94,8 @@ def _chosen(workspace: Workspace, which: Sequence[str] | None) -> Iterable[RunRe
             named = named or [_asked(read_receipt(workspace, name))]
         if not named:
             raise UsageError(f"--run {name!r}: no run of it is on record here")
-        found |= {(run.job, run.key): run for run in named}
-    return found.values()
+        by_key |= {(run.job, run.key): run for run in named}
+    return by_key.values()
 
 
 def runs(workspace: Workspace, jobs: Sequence[str] | None = None) -> Iterator[RunRecord]:
@@ -252,11 +252,11 @@ def _asked(receipt: Receipt) -> RunRecord:
 
 def _each_once(datasets: Iterable[Dataset]) -> tuple[Dataset, ...]:
     """By name; one with a version stands before one without."""
-    found: dict[str, Dataset] = {}
+    by_name: dict[str, Dataset] = {}
     for dataset in datasets:
-        if dataset.name not in found or found[dataset.name].version is None:
-            found[dataset.name] = dataset
-    return tuple(found.values())
+        if dataset.name not in by_name or by_name[dataset.name].version is None:
+            by_name[dataset.name] = dataset
+    return tuple(by_name.values())
 
 
 # as events

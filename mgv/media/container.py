@@ -315,11 +315,11 @@ def _first_frame(container: InputContainer, stream: VideoStream, path: Path) -> 
     try:
         for packet in packets(container, stream):
             try:
-                found = packet.decode()
+                frames = packet.decode()
             except DECODE_ERRORS as error:
                 reason = one_line(error)
                 continue
-            for frame in found:
+            for frame in frames:
                 return frame
         for frame in stream.codec_context.decode(None):
             return frame

@@ -308,10 +308,10 @@ def _decode(plan: _Plan, wanted: NDArray[np.int64]) -> Iterator[tuple[int, Video
         for place, packet in enumerate(chain(packets(container, stream), [None])):
             if packet is not None and not needed[place] and place <= last:
                 continue
-            found: list[VideoFrame] = []
+            decoded: list[VideoFrame] = []
             try:
                 if packet is None or place > last or place != fed + 1:  # the end, or a jump
-                    found += decoder.decode(None)
+                    decoded += decoder.decode(None)
                     decoder.flush_buffers()
                 if packet is not None and place <= last:
                     fed = place
@@ -319,10 +319,10 @@ def _decode(plan: _Plan, wanted: NDArray[np.int64]) -> Iterator[tuple[int, Video
                         decoder.skip_frame = (
                             "DEFAULT" if packet.pts - index.origin in exact else "NONREF"
                         )
-                    found += packet.decode()
+                    decoded += packet.decode()
             except DECODE_ERRORS:
                 num_bad += 1
-            for frame in found:
+            for frame in decoded:
                 pts = None if frame.pts is None else frame.pts - index.origin
                 if not index.has_own_times:
                     pts = int(index.pts[min(num_decoded, len(index.pts) - 1)])

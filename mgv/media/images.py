@@ -145,9 +145,9 @@ def tar_members(path: Path) -> Iterator[TarMember | TarFault]:
 def _tar_index(path: Path, size_bytes: int, modified_ns: int) -> dict[str, tuple[int, int]]:
     """Where each member of a shard lies, by name; size and time are there to read a changed shard anew."""
     return {
-        found.name: (found.offset, found.size_bytes)
-        for found in tar_members(path)
-        if isinstance(found, TarMember)
+        member.name: (member.offset, member.size_bytes)
+        for member in tar_members(path)
+        if isinstance(member, TarMember)
     }
 
 

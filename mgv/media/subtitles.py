@@ -206,9 +206,9 @@ def _check(path: Path, text: str, subtitles: Subtitles) -> None:
         return
     is_page = content[0].lstrip().lower().startswith(("<!doctype", "<html"))
     what = "a web page" if is_page else f"text such as {content[0].strip()[:40]!r}"
-    found = f"{len(broken)} with broken times" if broken else what
+    content_kind = f"{len(broken)} with broken times" if broken else what
     raise MediaError(
-        f"{shown(path)}: no cue can be read ({found}), expected subtitles with times such as "
+        f"{shown(path)}: no cue can be read ({content_kind}), expected subtitles with times such as "
         "00:00:01.000 --> 00:00:02.000; mend or remove the file"
     )
 

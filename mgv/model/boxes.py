@@ -53,8 +53,8 @@ def read_boxes(text: str) -> list[Box]:
 
 def read_grounded(text: str) -> list[tuple[str, list[Box]]]:
     """(phrase, boxes) in order; phrases without a finished box are left out."""
-    found = ((match[1].strip(), read_boxes(match[2])) for match in _PHRASE.finditer(text))
-    return [(phrase, boxes) for phrase, boxes in found if boxes]
+    phrases = ((match[1].strip(), read_boxes(match[2])) for match in _PHRASE.finditer(text))
+    return [(phrase, boxes) for phrase, boxes in phrases if boxes]
 
 
 def _read(match: re.Match[str]) -> Box:

@@ -176,16 +176,16 @@ def check_probe(language_model: Any, expected: Mapping[str, Any] | None, name: s
     """Raises WeightsError when the language model is not the one that the checkpoint was trained on."""
     if not expected:
         return
-    found = probe(language_model)
+    own = probe(language_model)
     for size in ("vocab_size", "hidden_size"):
-        if found[size] != expected[size]:
+        if own[size] != expected[size]:
             raise WeightsError(
-                f"language model {name!r} has {size} {found[size]}, the checkpoint was trained on one with "
+                f"language model {name!r} has {size} {own[size]}, the checkpoint was trained on one with "
                 f"{expected[size]}; name the right one"
             )
     if "embeddings" in expected:
         difference = [
-            abs(a - b) for a, b in zip(found["embeddings"], expected["embeddings"], strict=True)
+            abs(a - b) for a, b in zip(own["embeddings"], expected["embeddings"], strict=True)
         ]
         bound = [PROBE_TOLERANCE * abs(value) + 1e-6 for value in expected["embeddings"]]
         if any(d > b for d, b in zip(difference, bound, strict=True)):

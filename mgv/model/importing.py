@@ -102,11 +102,11 @@ def import_checkpoint(
         )
     parts, unknown = _Parts(), []
     for name, tensor in state.items():
-        found = _ROUTES[layout](name)
-        if found is None:
+        route = _ROUTES[layout](name)
+        if route is None:
             unknown.append(name)
         else:
-            getattr(parts, found[0])[found[1]] = tensor
+            getattr(parts, route[0])[route[1]] = tensor
     if unknown:
         raise WeightsError(
             f"{source}: {len(unknown)} of {len(state)} tensors are not known to the layout {layout}: {few(unknown)}"
@@ -230,9 +230,9 @@ def _check_text_encoder(state: Mapping[str, Tensor], source: Path) -> None:
     has_map = any(name.startswith("model.vlm_att_bert_proj.") for name in state)
     if has_map or (kind and "qformer_pretrain" not in kind):
         has_queries = "model.vlm_att_query" in state
-        told = kind or ("a Q-Former beside another vision tower" if has_queries else "raw_bert")
+        encoder = kind or ("a Q-Former beside another vision tower" if has_queries else "raw_bert")
         raise WeightsError(
-            f"{source}: LLaMA-VID with the text encoder {told}; expected `qformer_pretrain` beside EVA ViT-g, which "
+            f"{source}: LLaMA-VID with the text encoder {encoder}; expected `qformer_pretrain` beside EVA ViT-g, which "
             "all published weights have: train such a one, or take a published one"
         )
 
@@ -402,7 +402,7 @@ def _write_eva(state: dict[str, Tensor], folder: Path, source: Path) -> None:
 
 def _num_layers(state: Mapping[str, Tensor], pattern: str) -> int:
     return 1 + max(
-        (int(found[1]) for name in state if (found := re.match(pattern, name))), default=-1
+        (int(match[1]) for name in state if (match := re.match(pattern, name))), default=-1
     )
 
 

@@ -46,13 +46,13 @@ def load_language_model(
     options |= {"dtype": dtype, "attn_implementation": "sdpa"}
     try:
         tokenizer = load_tokenizer(where)
-        model, found = AutoModelForCausalLM.from_pretrained(
+        model, info = AutoModelForCausalLM.from_pretrained(
             where, output_loading_info=True, **options
         )
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise WeightsError(f"language model {pretrained!r} cannot be loaded: {first}") from error
-    if missing := sorted(found["missing_keys"]):
+    if missing := sorted(info["missing_keys"]):
         raise WeightsError(
             f"language model {pretrained!r}: {len(missing)} weights are missing: {', '.join(missing[:3])}"
         )

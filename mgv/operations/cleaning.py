@@ -303,13 +303,13 @@ def _temporary(workspace: Workspace) -> Iterator[Path]:
             ):
                 folders.clear()
                 continue
-            found = [
+            temporary = [
                 name
                 for name in (*folders, *names)
                 if _is_temporary(name) or _is_store_aside(here / name)
             ]
-            folders[:] = [name for name in folders if name not in found]
-            yield from (here / name for name in sorted(found))
+            folders[:] = [name for name in folders if name not in temporary]
+            yield from (here / name for name in sorted(temporary))
 
 
 def _is_temporary(name: str) -> bool:

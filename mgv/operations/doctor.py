@@ -84,12 +84,12 @@ def _packages() -> Iterator[HealthCheck]:
 def _weights() -> Iterator[HealthCheck]:
     for part in starter_status():
         if not part.at_hand:
-            found, advice = f"{part.package} is not installed", "mgv setup"
+            state, advice = f"{part.package} is not installed", "mgv setup"
         elif not part.converted:
-            found, advice = f"{part.package} {part.version}, not converted yet", "mgv setup"
+            state, advice = f"{part.package} {part.version}, not converted yet", "mgv setup"
         else:
-            found, advice = f"{part.what}, {(part.size_bytes or 0) / 1e6:.0f} MB in {part.path}", ""
-        yield check(f"starter {part.word}", not advice, found, advice)
+            state, advice = f"{part.what}, {(part.size_bytes or 0) / 1e6:.0f} MB in {part.path}", ""
+        yield check(f"starter {part.word}", not advice, state, advice)
     yield check("cache", True, str(cache_dir()), "")
 
 
@@ -97,8 +97,8 @@ def _device() -> HealthCheck:
     from mgv.encoders.devices import choose_device
 
     device = choose_device("auto")
-    found = "cpu (larger models want a GPU)" if device == "cpu" else device
-    return check("device", True, found, "")
+    named = "cpu (larger models want a GPU)" if device == "cpu" else device
+    return check("device", True, named, "")
 
 
 def _workspace(start: Path) -> Iterator[HealthCheck]:

@@ -88,19 +88,19 @@ def _videos(workspace: Workspace) -> Iterator[HealthCheck]:
     track = partial(_track, workspace)
     if held is None:
         is_new = not names and not (root / VIDEOS_POINTER).exists()
-        found = f"{len(names)} videos, none tracked by DVC" if names else "no video yet"
+        state = f"{len(names)} videos, none tracked by DVC" if names else "no video yet"
         if md5:
-            found = f"DVC's cache has lost the list of {VIDEOS_POINTER}"
-        yield check("videos", is_new, found, _FIX, optional=is_new, fix=track if names else None)
+            state = f"DVC's cache has lost the list of {VIDEOS_POINTER}"
+        yield check("videos", is_new, state, _FIX, optional=is_new, fix=track if names else None)
         return
     gone = sorted(name for name in held if not (workspace.videos_dir / name).is_file())
     advice = f"dvc checkout {VIDEOS_POINTER} (brings them back), or mgv materialize (lets them go)"
     if len(gone) == len(held):
         advice = f"dvc checkout {VIDEOS_POINTER} (or mount the disk that data/videos is on)"
-    found = f"{len(names)} videos" + (
+    state = f"{len(names)} videos" + (
         f"; {len(gone)} files are gone: {', '.join(gone[:3])}" if gone else ""
     )
-    yield check("videos", not gone, found, advice)
+    yield check("videos", not gone, state, advice)
     lost = [name for name, own in held.items() if versioning.cached(root, own) is None]
     can_fix = bool(lost) and all((workspace.videos_dir / name).is_file() for name in lost)
     yield check(
@@ -219,11 +219,11 @@ def _library(workspace: Workspace) -> Iterator[HealthCheck]:
     except MgvError as error:
         yield check("library", False, str(error), "see videos, above", optional=True)
         return
-    found = f"{len(manifest.items)} videos, {manifest.num_frames} frames, {manifest.num_segments} segments"
+    state = f"{len(manifest.items)} videos, {manifest.num_frames} frames, {manifest.num_segments} segments"
     if manifest.failed:
-        found += f"; {len(manifest.failed)} failed (`mgv videos` says why)"
+        state += f"; {len(manifest.failed)} failed (`mgv videos` says why)"
     advice = "mgv materialize (videos, parts or parameters have changed)"
-    yield check("library", is_current, found, advice, optional=True)
+    yield check("library", is_current, state, advice, optional=True)
 
 
 def _missing(workspace: Workspace, manifest: Manifest) -> str:
@@ -256,18 +256,18 @@ def _champion(workspace: Workspace) -> Iterator[HealthCheck]:
         yield check("champion", False, str(error), advice)
         return
     if fault := damage(workspace.store_uri, manifest.versions):
-        found = f"its library {manifest.tag} is damaged: {fault}"
+        state = f"its library {manifest.tag} is damaged: {fault}"
         yield check(
             "champion",
             False,
-            found,
+            state,
             "mgv materialize --rebuild && mgv promote --library-tag newest",
         )
         return
     is_newest = newest is not None and newest.tag == manifest.tag
-    found = f"{current.version} with library {manifest.tag}"
+    state = f"{current.version} with library {manifest.tag}"
     advice = "mgv promote --library-tag newest (a newer library waits)"
-    yield check("champion", is_newest, found, advice, optional=True)
+    yield check("champion", is_newest, state, advice, optional=True)
 
 
 def _receipts(workspace: Workspace) -> HealthCheck:

@@ -34,11 +34,11 @@ class Metric:
 
 def measure(workspace: Workspace) -> list[Metric]:
     """Every figure of a workspace, as it is now."""
-    found = [*_library(workspace), *_models(workspace), *_disk(workspace)]
+    metrics = [*_library(workspace), *_models(workspace), *_disk(workspace)]
     receipts = workspace.receipts_dir
     count = sum(1 for _ in receipts.glob("*.json")) if receipts.is_dir() else 0
-    found.append(Metric(name="mgv_receipts", help="Answers whose receipt is kept.", value=count))
-    return [*found, *_retrain(workspace)]
+    metrics.append(Metric(name="mgv_receipts", help="Answers whose receipt is kept.", value=count))
+    return [*metrics, *_retrain(workspace)]
 
 
 def _library(workspace: Workspace) -> Iterator[Metric]:

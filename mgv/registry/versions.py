@@ -52,15 +52,15 @@ def read_lineage(folder: Path) -> dict[str, Any]:
 def verify(folder: Path) -> None:
     """Hold a version's files against their digests. Raises WeightsError that names what is damaged."""
     expected = read_lineage(folder)["files"]
-    found = {
+    digests = {
         name: digest for name, digest in file_digests(folder).items() if name != "lineage.json"
     }
-    faults = [f"{name} is missing" for name in sorted(expected.keys() - found.keys())]
-    faults += [f"{name} was added" for name in sorted(found.keys() - expected.keys())]
+    faults = [f"{name} is missing" for name in sorted(expected.keys() - digests.keys())]
+    faults += [f"{name} was added" for name in sorted(digests.keys() - expected.keys())]
     faults += [
         f"{name} has changed"
         for name in sorted(expected)
-        if found.get(name, expected[name]) != expected[name]
+        if digests.get(name, expected[name]) != expected[name]
     ]
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""

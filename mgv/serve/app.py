@@ -243,13 +243,13 @@ def _add_answers(app: FastAPI, served: LiveLibrary) -> None:
     ) -> dict[str, Any]:
         """The question asked again of exactly what answered it."""
         with served.answering:
-            found = replay(served.workspace, read_receipt(served.workspace, receipt_id))
+            outcome = replay(served.workspace, read_receipt(served.workspace, receipt_id))
         return {
-            "receipt": found.receipt_id,
-            "identical": found.identical,
-            "differences": list(found.differences),
-            "remarks": list(found.remarks),
-            "answer": answer_json(found.answer),
+            "receipt": outcome.receipt_id,
+            "identical": outcome.identical,
+            "differences": list(outcome.differences),
+            "remarks": list(outcome.remarks),
+            "answer": answer_json(outcome.answer),
         }
 
 

@@ -76,15 +76,15 @@ class FeatureExtractor:
 
     def look(self, sample: Sample) -> ClipFeatures:
         """The features of one sample. Raises MediaError for an unreadable file."""
-        found = self.cache.read([self.key(sample)]) if self.cache else {}
-        return next(iter(found.values())) if found else self._encode(sample)
+        cached = self.cache.read([self.key(sample)]) if self.cache else {}
+        return next(iter(cached.values())) if cached else self._encode(sample)
 
     def look_all(self, samples: Sequence[Sample]) -> list[ClipFeatures]:
         """The same for several, with one read of the cache."""
         keys = [self.key(sample) for sample in samples]
-        found = self.cache.read(keys) if self.cache else {}
+        cached = self.cache.read(keys) if self.cache else {}
         return [
-            found.get(key) or self._encode(sample)
+            cached.get(key) or self._encode(sample)
             for key, sample in zip(keys, samples, strict=True)
         ]
 

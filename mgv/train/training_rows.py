@@ -189,9 +189,17 @@ def _cut(
         step = 1 if not processor.packs else count if sample.is_dialogue else turns_per_row
         for first in range(0, count, step):
             last = min(first + step, count)
-            said = sum(len(turn.question) + len(turn.answer) for turn in sample.turns[first:last])
+            num_characters = sum(
+                len(turn.question) + len(turn.answer) for turn in sample.turns[first:last]
+            )
             rows.append(
-                (number, first, last, int(shown + heard + said / CHARACTERS_PER_TOKEN), source)
+                (
+                    number,
+                    first,
+                    last,
+                    int(shown + heard + num_characters / CHARACTERS_PER_TOKEN),
+                    source,
+                )
             )
     if not rows:
         raise DataError(

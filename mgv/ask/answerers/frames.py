@@ -65,13 +65,13 @@ def readable(
     has_read = False
     for number, moment in enumerate(moments, start=1):
         try:
-            found = read(moment)
+            content = read(moment)
         except MediaError as error:
             logger.warning("moment %d is left out: %s", number, error)
             unread = error
             continue
         has_read = True
-        yield number, moment, found
+        yield number, moment, content
     if unread and not has_read:
         raise unread
 

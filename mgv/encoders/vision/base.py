@@ -104,7 +104,7 @@ def load_tower(tower: Any, tiny: Any, pretrained: str) -> Any:
         with seeded():
             return tower(tiny)
     what = f"vision encoder {pretrained!r}"
-    network, found = loaded(
+    network, info = loaded(
         lambda: tower.from_pretrained(
             pretrained,
             output_loading_info=True,
@@ -112,7 +112,7 @@ def load_tower(tower: Any, tiny: Any, pretrained: str) -> Any:
         ),
         what,
     )
-    missing = sorted(name for name in found["missing_keys"] if not name.startswith(UNUSED))
+    missing = sorted(name for name in info["missing_keys"] if not name.startswith(UNUSED))
     if missing:
         raise WeightsError(
             f"{what}: {len(missing)} weights are missing, among them {', '.join(missing[:3])}"

@@ -170,13 +170,13 @@ class Shelf:
         if not folder.is_dir():
             raise MgvError(f"{folder}: no such folder")
         wanted = frozenset(suffixes)
-        found = sorted(folder.rglob("*"))
-        for path in found:
+        paths = sorted(folder.rglob("*"))
+        for path in paths:
             if path.suffix.lower() in wanted and path.is_file() and not path.name.startswith("."):
                 for name in _names(path):
                     self._by_name.setdefault(name, []).append(path)
         frames: dict[str, list[Path]] = {}  # a video kept as its frames, as TVQA's
-        for path in {each.parent for each in found if each.suffix.lower() in IMAGE_SUFFIXES} - {
+        for path in {each.parent for each in paths if each.suffix.lower() in IMAGE_SUFFIXES} - {
             folder
         }:
             frames.setdefault(path.name, []).append(path)

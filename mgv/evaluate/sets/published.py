@@ -215,34 +215,34 @@ QUERIES: Mapping[str, tuple[PublishedResult, ...]] = {
 
 def differences(facts: Facts, of: str) -> list[str]:
     """What of this run is not as in the published ones, in sentences."""
-    said = []
+    sentences = []
     asked = facts.sets()[of]
     limit, missing = facts.limit, asked.missing
     if limit:
-        said.append(
+        sentences.append(
             f"at most {limit} of the {of}, drawn by seed {facts.seed}, are asked here; all of them there"
         )
     if missing:
-        said.append(f"{len(missing)} videos of the set are missing here")
+        sentences.append(f"{len(missing)} videos of the set are missing here")
     if of == "queries":
-        return [*said, _searching(asked.format)]
-    said.append(_judging(facts.judge or {}, asked.format))
+        return [*sentences, _searching(asked.format)]
+    sentences.append(_judging(facts.judge or {}, asked.format))
     if of == "library_questions":
-        said.append(
+        sentences.append(
             "here a library searches and answers from what it finds; there a model is shown the clip"
         )
-        return said
+        return sentences
     model = facts.model
     assert model is not None, "questions are answered by a model"
-    said.append(
+    sentences.append(
         f"decoding here is greedy, at most {model.max_new_tokens} tokens, repetition penalty "
         f"{model.repetition_penalty:g}"
     )
     if model.quantization != "none":
-        said.append(f"the language model is held in {model.quantization} here")
+        sentences.append(f"the language model is held in {model.quantization} here")
     if not model.use_subtitles:
-        said.append("subtitles are not shown here")
-    return said
+        sentences.append("subtitles are not shown here")
+    return sentences
 
 
 def _judging(judge: Mapping[str, Any], format: str) -> str:

@@ -67,11 +67,11 @@ def queries_digest(queries: Sequence[Query]) -> str:
 def _own(path: Path) -> Iterator[Query]:
     """`{"query_id", "query", "moments": [{"video", "start_s", "end_s"}], "kind"}`, a line each."""
     for row in line_rows(path):
-        found = (Row(each, row.where) for each in row.values.get("moments") or ())
+        moments = (Row(each, row.where) for each in row.values.get("moments") or ())
         yield Query(
             query_id=row.text("query_id"),
             query=row.text("query"),
-            moments=tuple(own_span(each) for each in found),
+            moments=tuple(own_span(each) for each in moments),
             kind=row.text("kind") if row.has("kind") else "",
         )
 
@@ -131,10 +131,10 @@ def _chunks(row: Row, times: Any) -> Chunks:
 
 def _didemo_paragraphs(path: Path) -> Iterator[Query]:
     """DiDeMo as whole-video search: all descriptions of a video, in the file's order, are one query."""
-    said: dict[str, list[str]] = {}
+    descriptions: dict[str, list[str]] = {}
     for row in json_rows(path):
-        said.setdefault(row.text("video"), []).append(row.text("description"))
-    yield from _paragraphs("didemo_paragraph", said)
+        descriptions.setdefault(row.text("video"), []).append(row.text("description"))
+    yield from _paragraphs("didemo_paragraph", descriptions)
 
 
 def _activitynet(path: Path) -> Iterator[Query]:
@@ -150,8 +150,10 @@ def _activitynet(path: Path) -> Iterator[Query]:
 
 def _activitynet_paragraphs(path: Path) -> Iterator[Query]:
     """ActivityNet Captions as whole-video search: all sentences of a video are one query."""
-    said = {video: [sentence for sentence, _ in _captions(row)] for video, row in _by_video(path)}
-    yield from _paragraphs("activitynet_paragraph", said)
+    sentences = {
+        video: [sentence for sentence, _ in _captions(row)] for video, row in _by_video(path)
+    }
+    yield from _paragraphs("activitynet_paragraph", sentences)
 
 
 def _by_video(path: Path) -> Iterator[tuple[str, Row]]:

@@ -140,14 +140,14 @@ def read_questions(
     missing: dict[str, int] = {}
     for entry in entries:
         _check_answer(path, entry.item)
-        found = [find(name) for name in entry.item.videos]
+        media = [find(name) for name in entry.item.videos]
         absent = [
-            name for name, place in zip(entry.item.videos, found, strict=True) if place is None
+            name for name, place in zip(entry.item.videos, media, strict=True) if place is None
         ]
         for name in absent:
             missing[name] = missing.get(name, 0) + 1
         if not absent:
-            places = tuple(str(place) for place in found)
+            places = tuple(str(place) for place in media)
             item = replace(entry.item, videos=places)
             items.append(
                 item if format == "samples" else replace(item, cues=cues(replace(entry, item=item)))

@@ -45,8 +45,8 @@ def build_connector(name: str, vision: VisionSpec, model_size: int, **options: A
 
 def published(name: str) -> PublishedDefaults:
     """The defaults that the system of that name was published with."""
-    found: PublishedDefaults = _find(name)[1].PUBLISHED
-    return found
+    defaults: PublishedDefaults = _find(name)[1].PUBLISHED
+    return defaults
 
 
 def upstream_keys(name: str) -> dict[str, str]:
